@@ -71,15 +71,22 @@ def _npm() -> tuple[list[str], dict[str, str]]:
     return [str(root / "bin" / "node"), str(npm)], {**os.environ, "PATH": path}
 
 
+def run_npm(*arguments: str) -> None:
+    """Run npm in ``web/``, on dependencies exactly as locked."""
+    npm, environment = _npm()
+    lock, installed = WEB / "package-lock.json", WEB / "node_modules" / ".package-lock.json"
+    if not installed.exists() or installed.stat().st_mtime < lock.stat().st_mtime:
+        subprocess.run([*npm, "ci", "--no-audit", "--no-fund"], cwd=WEB, env=environment, check=True)
+    subprocess.run([*npm, *arguments], cwd=WEB, env=environment, check=True)
+
+
 def build_page() -> None:
     """Compile ``web/`` into the package, unless what is there is newer than every source."""
     if _page_is_current():
         return
     if not _sources():
         sys.exit(f"qkv: the explorer's page is missing at {PAGE}, and so are its sources at {WEB}")
-    npm, environment = _npm()
-    subprocess.run([*npm, "ci", "--no-audit", "--no-fund"], cwd=WEB, env=environment, check=True)
-    subprocess.run([*npm, "run", "build"], cwd=WEB, env=environment, check=True)
+    run_npm("run", "build")
 
 
 def get_requires_for_build_wheel(config_settings: Any = None) -> list[str]:
@@ -107,3 +114,13 @@ def build_editable(wheel_directory: str, config_settings: Any = None, metadata_d
 def build_sdist(sdist_directory: str, config_settings: Any = None) -> str:
     build_page()
     return _build.build_sdist(sdist_directory, config_settings)
+
+
+if __name__ == "__main__":  # python build_backend/qkv_build.py requirements | npm ARGUMENT...
+    match sys.argv[1:]:
+        case ["requirements"]:
+            print(*get_requires_for_build_wheel())
+        case ["npm", *arguments]:
+            run_npm(*arguments)
+        case _:
+            sys.exit(f"usage: {sys.argv[0]} requirements | npm ARGUMENT...")
