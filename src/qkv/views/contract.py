@@ -2,6 +2,22 @@
 
 ``web/src/contract.ts`` is generated from these classes by ``python -m qkv.views.typescript``. All numbers are plain
 floats; a value that does not exist (the logsumexp of a query that reads nothing, say) is None, never NaN or infinity.
+
+The server answers below the page's own address (the token is part of it), ``GET api/...``::
+
+    overview                                                    Overview
+    thumbnails?stack=&layer=                                    Thumbnails, binary; without layer every layer
+    head?stack=&layer=&head=                                    Head
+    row?stack=&layer=&head=&query=                              Row
+    pair?stack=&layer=&head=&query=&key=                        Pair
+    window?stack=&layer=&head=&rows=a:b&columns=c:d&side=512    Window, binary; at most side cells on each axis
+    derivation?stack=&layer=                                    Derivation
+    predictions?position=                                       Predictions
+
+``layer`` and ``head`` are the model's own indices, as in ``Stack.layers`` and ``Stack.heads``. JSON answers are the
+classes below. A binary answer carries its class as JSON in the header ``x-qkv-header``, and little-endian float32 in
+its body. What goes wrong comes as ``Problem`` with status 400 or 404. A self-contained page carries ``Embedded`` in
+``<script type="application/json" id="qkv-data">``.
 """
 
 from __future__ import annotations
@@ -48,7 +64,8 @@ class HeadFigures(TypedDict):
     distance: float
     """Mean distance of what is read, in tokens."""
     induction: float | None
-    """Mean weight on the token after the previous occurrence of the query's token, on a probe of repeated random tokens; None where it was not probed."""
+    """Mean weight on the token after the previous occurrence of the query's token, on a probe of repeated
+    random tokens; None where it was not probed."""
 
 
 class Stack(TypedDict):
@@ -179,7 +196,11 @@ class Window(TypedDict):
 
 
 class Thumbnails(TypedDict):
-    """Every head of a stack as a small map; values as float32, (layers, heads, height, width)."""
+    """Every head of a stack, or of the one layer that was asked for with ``layer=``, as a small map.
+
+    The values follow as float32, (layers, heads, height, width), each cell as in ``Window``. On a long text ask layer
+    by layer: an answer comes as soon as its layer is computed.
+    """
 
     stack: StackName
     layers: int
@@ -191,7 +212,21 @@ class Thumbnails(TypedDict):
 class Step(TypedDict):
     """One station of the derivation: its formula is the page's, its shape is the model's."""
 
-    name: Literal["input", "qkv", "scores", "scale", "softcap", "bias", "mask", "softmax", "value", "concat", "output", "norm", "ffn"]
+    name: Literal[
+        "input",
+        "qkv",
+        "scores",
+        "scale",
+        "softcap",
+        "bias",
+        "mask",
+        "softmax",
+        "value",
+        "concat",
+        "output",
+        "norm",
+        "ffn",
+    ]
     shape: str
     """"15 × 32", "15 × 15", "384 → 1536 → 384", or "" where a step has none."""
 
@@ -221,7 +256,7 @@ class EmbeddedLayer(TypedDict):
     query: str
     """(heads, N, head_dim)"""
     key: str
-    """(key_heads, M, head_dim)"""
+    """(heads, M, head_dim): for every captured head the key head that it reads, so repeated where heads share one"""
     weights: str
     """(heads, N, M)"""
     lse: str
@@ -231,7 +266,7 @@ class EmbeddedLayer(TypedDict):
     received: str
     """(heads, M)"""
     value_norm: str
-    """(key_heads, M)"""
+    """(heads, M)"""
     output_norm: str
     """(heads, N)"""
 
@@ -250,3 +285,10 @@ class Embedded(TypedDict):
     predictions: list[Predictions]
     layers: dict[str, list[EmbeddedLayer]]
     """By stack name, in the order of the stack's ``layers``."""
+
+
+class Problem(TypedDict):
+    """What the server answers, with status 400 or 404, to a request that it cannot serve."""
+
+    error: str
+    """One sentence for people: what came, what was expected."""
