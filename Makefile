@@ -43,6 +43,7 @@ models: $(VENV)/.installed
 $(VENV)/.python:
 	$(PYTHON) -c 'import sys; sys.exit("qkv needs Python 3.10 or newer; this is " + sys.version.split()[0] + ". Name another one: make PYTHON=python3.11 ..." if sys.version_info < (3, 10) else 0)'
 	$(PYTHON) -m venv $(VENV)
+	$(PIP) install --quiet "pip>=25.1"
 	touch $@
 
 # The build runs in this environment and keeps its object files, so that a second build compiles only what changed.
