@@ -1,0 +1,73 @@
+"""What stands behind the public functions: one signature, `Backend`, and the choice between those who fill it.
+
+The public layer has validated everything. A backend gets NumPy views (of torch tensors too: same memory), computes
+in float32 (float64 for float64), fills what was allocated for it, and returns nothing. Backends never import each
+other.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Literal, Protocol, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .._plan import Plan
+
+DType: TypeAlias = Literal["float16", "bfloat16", "float32", "float64"]
+"""The dtype of query, key and value. NumPy has no bfloat16 of its own: those arrays come as uint16 views."""
+
+
+@dataclass(slots=True)
+class Outputs:
+    """What a backend fills; None is not asked for. C-contiguous and uninitialised.
+
+    `real` is float32 (float64 for float64 inputs).
+
+    Attributes:
+        output: ``(batch, heads, N, value_dim)`` in the query's dtype (uint16 view for bfloat16), or float32 for 16-bit
+            inputs where the caller goes on adding to it.
+        lse: real ``(batch, heads, N)``, natural log, the sink included; -inf for an empty row without a sink.
+        entropy: real ``(batch, heads, N)``, nats, over keys; 0 for an empty row.
+        max_score: real ``(batch, heads, N)``, after bias; -inf for an empty row.
+        distance: real ``(batch, heads, N)``, sum of weight * |i + plan.offset - j|.
+        top_indices: int64 ``(batch, heads, N, k)``, descending weight, ties to the lowest index, padded with -1.
+        top_weights: real, the shape of `top_indices`, padded with 0.
+        received: real ``(batch, heads, M)``, sum of weights over queries.
+        block_map: real ``(batch, heads, ceil(N / rows), ceil(M / columns))``, sums of weights over blocks.
+        block: ``(rows, columns)`` of a block of `block_map`.
+    """
+
+    output: NDArray[Any]
+    lse: NDArray[Any]
+    entropy: NDArray[Any] | None = None
+    max_score: NDArray[Any] | None = None
+    distance: NDArray[Any] | None = None
+    top_indices: NDArray[np.int64] | None = None
+    top_weights: NDArray[Any] | None = None
+    received: NDArray[Any] | None = None
+    block_map: NDArray[Any] | None = None
+    block: tuple[int, int] = (0, 0)
+
+
+class Backend(Protocol):
+    """Fills `outputs` from query ``(batch, heads, N, dim)``, key ``(batch, key_heads, M, dim)`` and value
+    ``(batch, key_heads, M, value_dim)``.
+
+    Strides are any multiple of the item size (zero and negative ones too) except that the last axis is contiguous;
+    data is aligned to the item, in native byte order, possibly read-only. batch, heads, N, M, dim are at least 1;
+    value_dim may be 0 (statistics alone). ``heads`` is a multiple of ``key_heads``: query head h reads key head
+    ``h // (heads // key_heads)``.
+    """
+
+    def __call__(
+        self,
+        query: NDArray[Any],
+        key: NDArray[Any],
+        value: NDArray[Any],
+        plan: Plan,
+        outputs: Outputs,
+        *,
+        dtype: DType,
+    ) -> None: ...

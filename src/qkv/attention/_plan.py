@@ -1,0 +1,115 @@
+"""The one plan: what masks, biases, scale, softcap and sink come to, once they have been checked.
+
+Every backend, the torch functions and the Hugging Face adapter consume a `Plan`; none interprets arguments again.
+Leading axes are flattened before: everything here speaks of ``(batch, heads, length, dim)`` with one batch axis.
+
+A weight is allowed where ``start <= key < stop`` **and** the residual program (if there is one) says true::
+
+    score[b, h, i, j] = softcap(scale * query[b, h, i] . key[b, h', j]) + sum of the bias terms
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Any, Literal, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+MaskStep: TypeAlias = (
+    tuple[Literal["interval"], NDArray[np.int32], NDArray[np.int32]]
+    | tuple[Literal["equal"], NDArray[np.int32], NDArray[np.int32]]
+    | tuple[Literal["array"], NDArray[np.bool_]]
+    | tuple[Literal["and"]]
+    | tuple[Literal["or"]]
+    | tuple[Literal["not"]]
+)
+"""One step of a postfix program over boolean score blocks; B is 1 or batch.
+
+==================================  =======================================================================
+``("interval", start, stop)``       push ``start[b, i] <= j < stop[b, i]``; both int32 ``(B, N)``
+``("equal", query_ids, key_ids)``   push ``query_ids[b, i] == key_ids[b, j]``; int32 ``(B, N)`` and ``(B, M)``
+``("array", bools)``                push ``bools[b, h, i, j]``; bool ``(batch, heads, N, M)``, stride 0 where broadcast
+``("and",)``, ``("or",)``           pop two, push their combination
+``("not",)``                        pop one, push its negation
+==================================  =======================================================================
+"""
+
+BiasTerm: TypeAlias = (
+    tuple[Literal["alibi"], NDArray[Any], int]
+    | tuple[Literal["relative"], NDArray[Any], int]
+    | tuple[Literal["array"], NDArray[Any]]
+)
+"""One of the terms that add up to the bias; values are float32 (float64 where the query is float64).
+
+===============================  ====================================================================
+``("alibi", slopes, offset)``    ``-slopes[h] * |i + offset - j|``; slopes ``(heads,)``
+``("relative", table, offset)``  ``table[h, clip(j - i - offset, -R, R) + R]``; table ``(heads, 2R + 1)``
+``("array", values)``            ``values[b, h, i, j]``; ``(batch, heads, N, M)``, stride 0 where broadcast
+===============================  ====================================================================
+"""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Plan:
+    """Everything but the arrays themselves.
+
+    Attributes:
+        start: int32 ``(1 | batch, N)``, C-contiguous; ``0 <= start <= stop <= M``. Query i attends to no key before it.
+        stop: int32, the shape of `start`. Query i attends to no key from here on; ``start == stop`` is an empty row.
+        residual: postfix program of `MaskStep`; ``()`` where the bounds say everything.
+        bias: tuple of `BiasTerm` that add up; ``()`` is none. -inf counts as masked.
+        scale: factor of the dot products, finite.
+        softcap: ``c * tanh(score / c)`` for c > 0; 0 is none.
+        sink: ``(heads,)`` logits that join the denominator only, float32 (float64 for float64 inputs), or None.
+        offset: query i stands at position ``i + offset`` (for the statistic `distance`).
+    """
+
+    start: NDArray[np.int32]
+    stop: NDArray[np.int32]
+    residual: tuple[MaskStep, ...] = ()
+    bias: tuple[BiasTerm, ...] = ()
+    scale: float = 1.0
+    softcap: float = 0.0
+    sink: NDArray[Any] | None = None
+    offset: int = 0
+
+    def columns(self, first: int, last: int) -> Plan:
+        """The plan of keys ``first <= j < last`` alone, counted from 0: how a piece of the keys is computed.
+
+        Positions move with the keys, so nothing downstream knows that there are others.
+        """
+
+        def shifted(bound: NDArray[np.int32]) -> NDArray[np.int32]:
+            inside: NDArray[np.int32] = np.clip(bound, first, last) - np.int32(first)
+            return inside
+
+        def cut_mask(step: MaskStep) -> MaskStep:
+            match step:
+                case ("interval", start, stop):
+                    return "interval", shifted(start), shifted(stop)
+                case ("equal", query_ids, key_ids):
+                    return "equal", query_ids, np.ascontiguousarray(key_ids[:, first:last])
+                case ("array", values):
+                    return "array", values[..., first:last]
+                case _:
+                    return step
+
+        def cut_bias(term: BiasTerm) -> BiasTerm:
+            match term:
+                case ("alibi", slopes, offset):
+                    return "alibi", slopes, offset - first
+                case ("relative", table, offset):
+                    return "relative", table, offset - first
+                case ("array", values):
+                    return "array", values[..., first:last]
+            raise AssertionError(term)
+
+        return replace(
+            self,
+            start=shifted(self.start),
+            stop=shifted(self.stop),
+            residual=tuple(cut_mask(step) for step in self.residual),
+            bias=tuple(cut_bias(term) for term in self.bias),
+            offset=self.offset - first,
+        )
