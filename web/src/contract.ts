@@ -93,6 +93,8 @@ export interface Selection {
 /** A token that the model may write next. */
 export interface Candidate {
   text: string;
+  /** A space stands before it in running text. */
+  space: boolean;
   probability: number;
 }
 
@@ -200,11 +202,19 @@ export interface Thumbnails {
 /** One station of the derivation: its formula is the page's, its shape is the model's. */
 export interface Step {
   name: "input" | "qkv" | "scores" | "scale" | "softcap" | "bias" | "mask" | "softmax" | "value" | "concat" | "output" | "norm" | "ffn";
-  /** "15 × 32", "15 × 15", "384 → 1536 → 384", or "" where a step has none. */
+  /**
+   * "15 × 32", "15 × 15", "384 → 1536 → 384"; "d = 32" or "× 0.0625" for ``scale``, "50" for ``softcap``; or "" where
+   * a step has none.
+   */
   shape: string;
 }
 
-/** The way from x to the layer's output, with shapes. */
+/**
+ * The way from x to the layer's output, with shapes, in the order in which the model goes it.
+ *
+ * A model that normalises before attention has ``norm`` twice: before ``qkv``, and before ``ffn``. ``softcap`` and
+ * ``bias`` are there where the model has them; ``mask`` always, with no shape where nothing is masked.
+ */
 export interface Derivation {
   stack: StackName;
   layer: number;

@@ -99,6 +99,8 @@ class Candidate(TypedDict):
     """A token that the model may write next."""
 
     text: str
+    space: bool
+    """A space stands before it in running text."""
     probability: float
 
 
@@ -228,11 +230,16 @@ class Step(TypedDict):
         "ffn",
     ]
     shape: str
-    """"15 × 32", "15 × 15", "384 → 1536 → 384", or "" where a step has none."""
+    """ "15 × 32", "15 × 15", "384 → 1536 → 384"; "d = 32" or "× 0.0625" for ``scale``, "50" for ``softcap``; or "" where
+    a step has none."""
 
 
 class Derivation(TypedDict):
-    """The way from x to the layer's output, with shapes."""
+    """The way from x to the layer's output, with shapes, in the order in which the model goes it.
+
+    A model that normalises before attention has ``norm`` twice: before ``qkv``, and before ``ffn``. ``softcap`` and
+    ``bias`` are there where the model has them; ``mask`` always, with no shape where nothing is masked.
+    """
 
     stack: StackName
     layer: int
