@@ -17,3 +17,7 @@ app = typer.Typer(
 @app.callback()
 def _root() -> None:
     """Attention you can look into."""
+
+
+# Each command registers itself; heavy modules wait inside the functions, so that --help is quick.
+from . import models, predict, similar  # noqa: E402, F401

@@ -13,6 +13,8 @@ from ._archive import Step as Step
 from ._cache import cache_folder as cache_folder
 from ._cache import disk_usage as disk_usage
 from ._cache import installed as installed
+from ._cache import is_installed as is_installed
+from ._cache import model_folder as model_folder
 from ._cache import remove as remove
 from ._catalogue import Entry as Entry
 from ._catalogue import catalogue as catalogue

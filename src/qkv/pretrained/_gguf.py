@@ -71,8 +71,9 @@ def _halves(rows: npt.NDArray[np.float32], heads: int) -> npt.NDArray[np.float32
     Rotary embedding turns pairs of dimensions. GGUF keeps a pair side by side (0, 1), (2, 3), ...; Hugging Face splits
     the head into halves and turns (0, d/2), (1, d/2 + 1), ...
     """
-    pairs: npt.NDArray[np.float32] = rows.reshape(heads, rows.shape[0] // heads // 2, 2, *rows.shape[1:])
-    return pairs.swapaxes(1, 2).reshape(rows.shape)
+    pairs = rows.reshape(heads, rows.shape[0] // heads // 2, 2, *rows.shape[1:])
+    halves: npt.NDArray[np.float32] = pairs.swapaxes(1, 2).reshape(rows.shape)
+    return halves
 
 
 def _parameter(name: str) -> str:
