@@ -7,6 +7,7 @@ import importlib
 import pkgutil
 
 import pytest
+
 import qkv
 
 MODULES = ["qkv", *(module.name for module in pkgutil.walk_packages(qkv.__path__, "qkv."))]
