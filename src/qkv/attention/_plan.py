@@ -16,6 +16,9 @@ from typing import Any, Literal, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
+DType: TypeAlias = Literal["float16", "bfloat16", "float32", "float64"]
+"""The dtype of query, key and value. NumPy has no bfloat16 of its own: those arrays come as uint16 views."""
+
 MaskStep: TypeAlias = (
     tuple[Literal["interval"], NDArray[np.int32], NDArray[np.int32]]
     | tuple[Literal["equal"], NDArray[np.int32], NDArray[np.int32]]
@@ -73,6 +76,42 @@ class Plan:
     softcap: float = 0.0
     sink: NDArray[Any] | None = None
     offset: int = 0
+
+    def rows(self, first: int, last: int) -> Plan:
+        """The plan of queries ``first <= i < last`` alone, counted from 0."""
+
+        def cut_mask(step: MaskStep) -> MaskStep:
+            match step:
+                case ("interval", start, stop):
+                    return "interval", cut(start), cut(stop)
+                case ("equal", query_ids, key_ids):
+                    return "equal", cut(query_ids), key_ids
+                case ("array", values):
+                    return "array", values[:, :, first:last]
+                case _:
+                    return step
+
+        def cut(rows: NDArray[np.int32]) -> NDArray[np.int32]:
+            return np.ascontiguousarray(rows[:, first:last])
+
+        def cut_bias(term: BiasTerm) -> BiasTerm:
+            match term:
+                case ("alibi", slopes, offset):
+                    return "alibi", slopes, offset + first
+                case ("relative", table, offset):
+                    return "relative", table, offset + first
+                case ("array", values):
+                    return "array", values[:, :, first:last]
+            raise AssertionError(term)
+
+        return replace(
+            self,
+            start=cut(self.start),
+            stop=cut(self.stop),
+            residual=tuple(cut_mask(step) for step in self.residual),
+            bias=tuple(cut_bias(term) for term in self.bias),
+            offset=self.offset + first,
+        )
 
     def columns(self, first: int, last: int) -> Plan:
         """The plan of keys ``first <= j < last`` alone, counted from 0: how a piece of the keys is computed.

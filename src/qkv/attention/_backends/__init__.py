@@ -8,15 +8,13 @@ other.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Literal, Protocol, TypeAlias
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
+from .._plan import DType as DType
 from .._plan import Plan
-
-DType: TypeAlias = Literal["float16", "bfloat16", "float32", "float64"]
-"""The dtype of query, key and value. NumPy has no bfloat16 of its own: those arrays come as uint16 views."""
 
 
 @dataclass(slots=True)
@@ -59,6 +57,9 @@ class Backend(Protocol):
     data is aligned to the item, in native byte order, possibly read-only. batch, heads, N, M, dim are at least 1;
     value_dim may be 0 (statistics alone). ``heads`` is a multiple of ``key_heads``: query head h reads key head
     ``h // (heads // key_heads)``.
+
+    What a query may not attend to must not reach it, NaN and infinities included: a masked key or value that is NaN
+    leaves the row as it would be without it, and NaN in one query stays in its row.
     """
 
     def __call__(

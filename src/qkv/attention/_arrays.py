@@ -1,0 +1,171 @@
+"""Arrays of two frameworks seen through NumPy, without a copy and without importing either for the other's sake.
+
+Three things are promised: torch is touched only when one of its tensors arrives; what arrives is seen, not copied,
+wherever its strides allow; what is returned belongs to the framework that the caller used.
+"""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias, TypeGuard, get_args
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .._typing import Array
+from ..errors import ArgumentError
+from ._plan import DType
+
+if TYPE_CHECKING:
+    import torch
+
+Framework: TypeAlias = Literal["numpy", "torch"]
+FLOATS: tuple[str, ...] = get_args(DType)
+
+
+def is_tensor(array: object) -> TypeGuard[torch.Tensor]:
+    """Whether this is a torch tensor; never imports torch, since without torch there are none."""
+    module = sys.modules.get("torch")
+    return module is not None and isinstance(array, module.Tensor)
+
+
+def is_array(array: object) -> bool:
+    return isinstance(array, np.ndarray) or is_tensor(array)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class View:
+    """An array as NumPy sees it.
+
+    `data` shares the caller's memory, in its own strides; `dtype` is the name of the caller's dtype, and where that is
+    bfloat16 `data` is uint16, because NumPy alone has no such type. `native` is the caller's own dtype object.
+    """
+
+    data: NDArray[Any]
+    dtype: str
+    framework: Framework
+    native: Any
+
+
+def view(array: object, name: str) -> View:
+    """See `array` through NumPy.
+
+    Raises:
+        ArgumentError: for what is neither a NumPy array nor a dense CPU tensor, and for tensors that require gradients.
+    """
+    if isinstance(array, np.ndarray):
+        if isinstance(array, np.ma.MaskedArray):
+            raise ArgumentError(
+                f"{name}: expected a plain array, got a numpy.ma.MaskedArray, whose mask would be lost; "
+                "pass its .data and say what may be attended with mask="
+            )
+        data = array.view(np.uint16) if array.dtype.name == "bfloat16" else array
+        return View(data, array.dtype.name, "numpy", array.dtype)
+    if is_tensor(array):
+        return _view_of_tensor(array, name)
+    hint = "; convert it with numpy.asarray(..., dtype=numpy.float32)" if isinstance(array, list | tuple) else ""
+    raise ArgumentError(f"{name}: expected a NumPy array or a torch tensor, got {type(array).__name__}{hint}")
+
+
+def _view_of_tensor(tensor: torch.Tensor, name: str) -> View:
+    import torch
+
+    if tensor.device.type != "cpu":
+        raise ArgumentError(f"{name}: expected a tensor on the CPU, got one on {tensor.device}; move it with .cpu()")
+    if tensor.layout is not torch.strided or tensor.is_quantized:
+        raise ArgumentError(f"{name}: expected a dense tensor, got layout {tensor.layout}; convert it with .to_dense()")
+    if tensor.requires_grad and torch.is_grad_enabled():
+        raise ArgumentError(
+            f"{name}: gradients are not supported yet, and this tensor requires them; "
+            "pass it with .detach(), or call under torch.no_grad()"
+        )
+    dtype = str(tensor.dtype).removeprefix("torch.")
+    if dtype == "bfloat16":
+        return View(tensor.detach().view(torch.int16).numpy().view(np.uint16), dtype, "torch", tensor.dtype)
+    return View(tensor.numpy(force=True), dtype, "torch", tensor.dtype)
+
+
+def usable(data: NDArray[Any]) -> NDArray[Any]:
+    """The array itself where a backend can walk it (last axis contiguous, aligned, native), else a copy."""
+    size = data.dtype.itemsize
+    contiguous = data.ndim == 0 or data.shape[-1] <= 1 or data.strides[-1] == size
+    walkable = contiguous and data.flags.aligned and data.dtype.isnative and not any(s % size for s in data.strides)
+    return data if walkable else np.ascontiguousarray(data, dtype=data.dtype.newbyteorder("="))
+
+
+def real(dtype: str) -> Literal["float32", "float64"]:
+    """What is computed in, and the dtype of statistics: float32, and float64 for float64."""
+    return "float64" if dtype == "float64" else "float32"
+
+
+def widen(data: NDArray[Any], dtype: str) -> NDArray[Any]:
+    """A view's data as float32, or float64 if that is what it is; without a copy where it is so already."""
+    if dtype == "bfloat16":
+        return (data.astype(np.uint32) << 16).view(np.float32)
+    return data.astype(real(dtype), copy=False)
+
+
+def narrow(values: NDArray[Any], into: NDArray[Any], dtype: str) -> None:
+    """Write float32 or float64 values into an array of `dtype`, rounding to nearest, ties to even."""
+    if dtype != "bfloat16" or into.dtype != np.uint16:
+        into[...] = values
+        return
+    bits = np.asarray(values, dtype=np.float32).view(np.uint32)
+    rounded = (bits + np.uint32(0x7FFF) + ((bits >> 16) & np.uint32(1))) >> 16
+    into[...] = np.where(np.isnan(values), 0x7FC0, rounded)
+
+
+def empty(shape: tuple[int, ...], dtype: str, like: View) -> tuple[Array, NDArray[Any]]:
+    """A new array in the framework of `like`, and the NumPy view through which it is filled."""
+    if like.framework == "torch":
+        import torch
+
+        tensor = torch.empty(shape, dtype=getattr(torch, dtype))
+        return tensor, view(tensor, "output").data
+    array = np.empty(shape, dtype=like.native if dtype == "bfloat16" else dtype)
+    return array, view(array, "output").data
+
+
+def give(values: NDArray[Any], like: View) -> Array:
+    """A computed NumPy array, handed out in the framework of `like` without a copy."""
+    if like.framework == "torch":
+        import torch
+
+        return torch.from_numpy(np.ascontiguousarray(values) if values.ndim else values.reshape(1)).reshape(
+            values.shape
+        )
+    return values
+
+
+def numbers(values: object, name: str) -> NDArray[np.float64]:
+    """A parameter of a mask or bias (slopes, a table): any real numbers, lists too, as float64."""
+    if is_array(values):
+        seen = view(values, name)
+        if seen.dtype == "bfloat16":
+            return widen(seen.data, "bfloat16").astype(np.float64)
+        values = seen.data
+    try:
+        array = np.asarray(values)
+        if array.dtype.kind not in "iuf":
+            raise ValueError
+        return array.astype(np.float64)
+    except (ValueError, TypeError):
+        raise ArgumentError(f"{name}: expected real numbers, got {describe(values)}") from None
+
+
+def integers(values: object, name: str) -> NDArray[np.int64]:
+    """A parameter of a mask (lengths, document ids): any integers, lists too, as int64."""
+    array = view(values, name).data if is_array(values) else np.asarray(values)
+    if array.dtype.kind not in "iu" and array.size:
+        raise ArgumentError(f"{name}: expected integers, got {describe(values)}")
+    return array.astype(np.int64)
+
+
+def describe(value: object) -> str:
+    """What came, for an error message: a dtype and a shape, or a short repr."""
+    if is_array(value):
+        dtype = str(value.dtype).removeprefix("torch.")  # type: ignore[attr-defined]
+        return f"{dtype} of shape {tuple(value.shape)}"  # type: ignore[attr-defined]
+    text = repr(value)
+    return text if len(text) <= 60 else f"{text[:57]}..."

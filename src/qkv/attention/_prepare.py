@@ -1,0 +1,249 @@
+"""From a caller's arguments to a `Problem`: validated once, in one place, with messages that help.
+
+Arrays become 4-D NumPy views, everything else one `Plan`. All public functions start here.
+"""
+
+from __future__ import annotations
+
+import math
+import operator
+from dataclasses import dataclass
+from typing import Any, SupportsFloat, cast
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .._typing import Array
+from ..errors import ArgumentError
+from ._arrays import FLOATS, Framework, View, describe, empty, real, usable, view, widen
+from ._biases import Bias, as_bias
+from ._bounds import Bounds
+from ._mask import Mask, as_mask
+from ._plan import BiasTerm, DType, Plan
+from ._scores import Align, ScoreShape
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Problem:
+    """What is to be computed, for a backend.
+
+    Attributes:
+        query, key, value: NumPy views, ``(batch, heads, length, dim)``; see `View` for bfloat16.
+        like: the query as the caller gave it: results are of its framework.
+        leading: the caller's axes in front of the length: ``(*batch, heads)``, or ``()`` for 2-D input.
+        shape: of the scores.
+        plan: everything else.
+    """
+
+    query: NDArray[Any]
+    key: NDArray[Any]
+    value: NDArray[Any]
+    like: View
+    leading: tuple[int, ...]
+    shape: ScoreShape
+    plan: Plan
+
+    @property
+    def dtype(self) -> DType:
+        return cast(DType, self.like.dtype)
+
+    @property
+    def real(self) -> str:
+        """The dtype of statistics."""
+        return real(self.like.dtype)
+
+    def new(self, *axes: int, dtype: str | None = None) -> tuple[Array, NDArray[Any]]:
+        """An uninitialised result ``(*leading, *axes)`` for the caller, and its view ``(batch, heads, *axes)``."""
+        result, data = empty((*self.leading, *axes), dtype or self.real, self.like)
+        return result, data.reshape(*self.shape.flat[:2], *axes)
+
+
+def prepare(
+    query: Array,
+    key: Array,
+    value: Array | None,
+    *,
+    mask: Mask | Array | None,
+    bias: Bias | Array | None,
+    scale: SupportsFloat | None,
+    softcap: SupportsFloat | None,
+    sink: Array | None,
+    align: Align = "bottom-right",
+    total: int | None = None,
+    same_dim: bool = True,
+) -> Problem:
+    """Validate everything; `value` None stands for values of no dimensions, where only statistics are wanted.
+
+    `total` is the number of keys in all where `key` is only a piece of them: the plan is made for all of them. Queries
+    and keys may have different dimensions where `same_dim` is False (a score function of the caller's own).
+
+    Raises:
+        ArgumentError: naming the argument, what was expected and what came.
+    """
+    views = {"query": view(query, "query"), "key": view(key, "key")}
+    if value is not None:
+        views["value"] = view(value, "value")
+    _check_kinds(views)
+    _check_shapes({name: seen.data.shape for name, seen in views.items()}, same_dim)
+    keys = views["key"].data.shape[-2] if total is None else total
+    leading, heads = _axes(views["query"].data.shape)
+    shape = ScoreShape(leading[:-1], heads, views["query"].data.shape[-2], keys)
+    flat = {name: _flatten(seen.data, shape.batches) for name, seen in views.items()}
+    values = flat["value"] if value is not None else flat["key"][..., :0]
+    like = views["query"]
+    plan = make_plan(
+        shape,
+        flat["query"].shape[-1],
+        like.dtype,
+        mask=None if mask is None else as_mask(mask),
+        bias=None if bias is None else as_bias(bias),
+        scale=scale,
+        softcap=softcap,
+        sink=sink,
+        align=align,
+        framework=like.framework,
+    )
+    return Problem(flat["query"], flat["key"], values, like, leading, shape, plan)
+
+
+def make_plan(
+    shape: ScoreShape,
+    head_dim: int,
+    dtype: str,
+    *,
+    mask: Mask | None = None,
+    bias: Bias | None = None,
+    scale: SupportsFloat | None = None,
+    softcap: SupportsFloat | None = None,
+    sink: Array | None = None,
+    align: Align = "bottom-right",
+    framework: Framework | None = None,
+) -> Plan:
+    """Lower checked arguments to the plan for scores of this shape."""
+    for name, given in (("mask", mask), ("bias", bias)):
+        others = given._frameworks() - {framework} if given is not None and framework else set()
+        if others:
+            raise ArgumentError(f"{name}: expected {_owner(framework)} like the query, got {_owner(others.pop())}")
+    bounds = Bounds.everything(shape.queries, shape.keys) if mask is None else mask._bounds(shape)
+    terms: tuple[BiasTerm, ...] = () if bias is None else tuple(bias._terms(shape, real(dtype)))
+    return Plan(
+        start=bounds.start,
+        stop=bounds.stop,
+        residual=bounds.program,
+        bias=terms,
+        scale=check_scale(scale, head_dim),
+        softcap=check_softcap(softcap),
+        sink=check_sink(sink, shape.heads, real(dtype), framework),
+        offset=shape.offset(align),
+    )
+
+
+def check_scale(scale: SupportsFloat | None, head_dim: int) -> float:
+    if scale is None:
+        return 1 / math.sqrt(head_dim)
+    number = _number(scale, "scale", "a finite number, or None for 1/sqrt(head_dim)")
+    if not math.isfinite(number):
+        raise ArgumentError(f"scale: expected a finite number, or None for 1/sqrt(head_dim), got {scale}")
+    return number
+
+
+def check_softcap(softcap: SupportsFloat | None) -> float:
+    if softcap is None:
+        return 0.0
+    number = _number(softcap, "softcap", "a positive number, or None for no cap")
+    if not (math.isfinite(number) and number > 0):
+        raise ArgumentError(f"softcap: expected a positive number, or None for no cap, got {softcap}")
+    return number
+
+
+def check_sink(sink: Array | None, heads: int, dtype: str, framework: Framework | None) -> NDArray[Any] | None:
+    if sink is None:
+        return None
+    seen = view(sink, "sink")
+    if framework and seen.framework != framework:
+        raise ArgumentError(f"sink: expected {_owner(framework)} like the query, got {_owner(seen.framework)}")
+    if seen.dtype not in FLOATS or seen.data.shape != (heads,):
+        raise ArgumentError(f"sink: expected floats of shape ({heads},), one for each query head, got {describe(sink)}")
+    return np.ascontiguousarray(widen(seen.data, seen.dtype), dtype=dtype)
+
+
+def check_count(value: object, name: str, least: int = 0) -> int:
+    """An integer argument, NumPy's integers too; True and False are none."""
+    if not isinstance(value, bool | np.bool_):
+        try:
+            count = operator.index(value)  # type: ignore[arg-type]
+        except TypeError:
+            count = least - 1
+        if count >= least:
+            return count
+    raise ArgumentError(f"{name}: expected an integer of at least {least}, got {describe(value)}")
+
+
+def _number(value: SupportsFloat, name: str, expected: str) -> float:
+    try:
+        if isinstance(value, bool | str):
+            raise TypeError
+        return float(value)
+    except (TypeError, ValueError, RuntimeError):
+        raise ArgumentError(f"{name}: expected {expected}, got {describe(value)}") from None
+
+
+def _check_kinds(views: dict[str, View]) -> None:
+    """The same framework, and the same float dtype."""
+    query = views["query"]
+    for name, seen in views.items():
+        if seen.framework != query.framework:
+            raise ArgumentError(
+                f"{name}: expected {_owner(query.framework)} like the query, got {_owner(seen.framework)}"
+            )
+        if seen.dtype not in FLOATS:
+            raise ArgumentError(
+                f"{name}: expected float16, bfloat16, float32 or float64, got {seen.dtype}; convert it, to float32 say"
+            )
+        if seen.dtype != query.dtype:
+            raise ArgumentError(
+                f"{name}: expected {query.dtype} like the query, got {seen.dtype}; dtypes are not mixed, convert one"
+            )
+
+
+def _check_shapes(shapes: dict[str, tuple[int, ...]], same_dim: bool) -> None:
+    query, key = shapes["query"], shapes["key"]
+    for name, shape in shapes.items():
+        if len(shape) < 2:
+            raise ArgumentError(
+                f"{name}: expected (length, head_dim), (heads, length, head_dim) or (batch, heads, length, head_dim), "
+                f"got shape {shape}"
+            )
+        if len(shape) != len(query):
+            raise ArgumentError(f"{name}: expected {len(query)} axes like the query {query}, got shape {shape}")
+        if shape[:-3] != query[:-3]:
+            raise ArgumentError(f"{name}: expected the batch axes {query[:-3]} of the query, got shape {shape}")
+    if query[-1] < 1:
+        raise ArgumentError(f"query: expected a head_dim of at least 1, got shape {query}")
+    if same_dim and key[-1] != query[-1]:
+        raise ArgumentError(f"key: expected the query's head_dim {query[-1]}, got shape {key}")
+    if "value" in shapes and shapes["value"][-2] != key[-2]:
+        raise ArgumentError(f"value: expected one for each of {key[-2]} keys, got shape {shapes['value']}")
+    if len(query) > 2:
+        if "value" in shapes and shapes["value"][-3] != key[-3]:
+            raise ArgumentError(f"value: expected the key's {key[-3]} heads, got shape {shapes['value']}")
+        if query[-3] != key[-3] and (key[-3] == 0 or query[-3] % key[-3]):
+            raise ArgumentError(
+                f"key: expected a number of heads that divides the query's {query[-3]}, got {key[-3]} in shape {key}; "
+                "axes are (batch, heads, length, head_dim): transpose (batch, length, heads, head_dim)"
+            )
+
+
+def _axes(query: tuple[int, ...]) -> tuple[tuple[int, ...], int]:
+    """The axes in front of the length, and the number of heads."""
+    return (query[:-2], query[-3]) if len(query) > 2 else ((), 1)
+
+
+def _flatten(data: NDArray[Any], batches: int) -> NDArray[Any]:
+    """``(batch, heads, length, dim)`` that a backend can walk: a view unless its strides forbid that."""
+    heads = data.shape[-3] if data.ndim > 2 else 1
+    return usable(data.reshape(batches, heads, *data.shape[-2:]))
+
+
+def _owner(framework: str | None) -> str:
+    return "a torch tensor" if framework == "torch" else "a NumPy array"

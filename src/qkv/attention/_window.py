@@ -1,0 +1,77 @@
+"""Any window of the scores and weights, computed when somebody looks at it.
+
+This reads a plan with NumPy, vectorised over the rows and columns asked for; nothing larger is ever made.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ._plan import Plan
+
+
+def window_scores(
+    query: NDArray[Any], key: NDArray[Any], plan: Plan, rows: NDArray[np.intp], columns: NDArray[np.intp]
+) -> NDArray[Any]:
+    """Scores after softcap, bias and mask (-inf where a query may not attend).
+
+    Args:
+        query: ``(batch, heads, rows, dim)``, float32 or float64: the rows asked for alone.
+        key: ``(batch, key_heads, columns, dim)``: the columns asked for alone.
+        plan: in full coordinates.
+        rows, columns: where they stand in full coordinates.
+    """
+    batch, heads, _, dim = query.shape
+    grouped = query.reshape(batch, key.shape[1], heads // max(key.shape[1], 1), len(rows), dim)
+    scores = (grouped @ key[:, :, None].swapaxes(-1, -2)).reshape(batch, heads, len(rows), len(columns))
+    scores *= scores.dtype.type(plan.scale)
+    if plan.softcap:
+        cap = scores.dtype.type(plan.softcap)
+        scores = cap * np.tanh(scores / cap)
+    for term in plan.bias:
+        match term:
+            case ("alibi", slopes, offset):
+                scores -= slopes[:, None, None] * np.abs(rows[:, None] + offset - columns).astype(scores.dtype)
+            case ("relative", table, offset):
+                reach = table.shape[1] // 2
+                scores += table[:, np.clip(columns - rows[:, None] - offset, -reach, reach) + reach]
+            case ("array", values):
+                scores += values[:, :, rows[:, None], columns]
+    masked: NDArray[Any] = np.where(window_mask(plan, rows, columns), scores, scores.dtype.type(-np.inf))
+    return masked
+
+
+def window_mask(plan: Plan, rows: NDArray[np.intp], columns: NDArray[np.intp]) -> NDArray[np.bool_]:
+    """Where a query may attend: broadcasts to ``(batch, heads, rows, columns)``."""
+
+    def inside(start: NDArray[np.int32], stop: NDArray[np.int32]) -> NDArray[np.bool_]:
+        within: NDArray[np.bool_] = (start[:, None, rows, None] <= columns) & (columns < stop[:, None, rows, None])
+        return within
+
+    stack = [inside(plan.start, plan.stop)]
+    for step in plan.residual:
+        match step:
+            case ("interval", start, stop):
+                stack.append(inside(start, stop))
+            case ("equal", query_ids, key_ids):
+                stack.append(query_ids[:, None, rows, None] == key_ids[:, None, None, columns])
+            case ("array", values):
+                stack.append(values[:, :, rows[:, None], columns])
+            case ("not",):
+                stack.append(~stack.pop())
+            case ("and",):
+                stack.append(stack.pop() & stack.pop())
+            case ("or",):
+                stack.append(stack.pop() | stack.pop())
+    return stack[0] & stack[1] if len(stack) > 1 else stack[0]
+
+
+def window_weights(scores: NDArray[Any], lse: NDArray[Any]) -> NDArray[Any]:
+    """``exp(score - lse)``; what is masked weighs 0, in empty rows (lse = -inf) too."""
+    with np.errstate(invalid="ignore"):
+        weights: NDArray[Any] = np.exp(scores - lse[..., None])
+    weights[scores == -np.inf] = 0
+    return weights
