@@ -203,8 +203,8 @@ export interface Thumbnails {
 export interface Step {
   name: "input" | "qkv" | "scores" | "scale" | "softcap" | "bias" | "mask" | "softmax" | "value" | "concat" | "output" | "norm" | "ffn";
   /**
-   * "15 × 32", "15 × 15", "384 → 1536 → 384"; "d = 32" or "× 0.0625" for ``scale``, "50" for ``softcap``; or "" where
-   * a step has none.
+   * As in 15 × 32, 15 × 15, 384 → 1536 → 384; d = 32 or × 0.0625 for ``scale``, 50 for ``softcap``; "" where a step has
+   * none.
    */
   shape: string;
 }

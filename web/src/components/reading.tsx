@@ -1,0 +1,54 @@
+/** The text itself, on top: ask a word, and the others take the ink of the weight with which it reads them. */
+
+import { usePage } from "../context";
+import type { Side } from "../contract";
+import { Say, say } from "../i18n/language";
+import { LONG_TEXT, label } from "../text";
+import { theme } from "../theme";
+import { Search } from "./search";
+import { TextPane } from "./textpane";
+
+const touch = matchMedia("(hover: none)");
+
+export function Reading() {
+  const { explorer } = usePage();
+  const querySide = explorer.querySide.value;
+  const keySide = explorer.keySide.value;
+  const { layer, head } = explorer.selection.value;
+  const long = querySide.tokens.length > LONG_TEXT || keySide.tokens.length > LONG_TEXT;
+  const generated = querySide.tokens.some((token) => token.generated);
+  return (
+    <section class="reading" aria-label={say("text")}>
+      <div class="reading-head">
+        <p class="note">
+          <Say
+            of={touch.matches ? "readingTouch" : "reading"}
+            head={say("layerHead", { layer, head })}
+            query={label(querySide.tokens[explorer.query.value])}
+            more={say(theme.value === "dark" ? "brighter" : "darker")}
+          />
+          {generated && <> {say("readingGenerated")}</>}
+        </p>
+        <Search />
+      </div>
+      {querySide === keySide ? (
+        <TextPane key={querySide.name} side={querySide} asks reads long={long} />
+      ) : (
+        <>
+          <p class="side-name note">
+            <Say of="readingQueries" side={sideName(querySide)} />
+          </p>
+          <TextPane key={`${querySide.name} asks`} side={querySide} asks reads={false} long={long} />
+          <p class="side-name note">
+            <Say of="readingKeys" side={sideName(keySide)} />
+          </p>
+          <TextPane key={`${keySide.name} reads`} side={keySide} asks={false} reads long={long} />
+        </>
+      )}
+    </section>
+  );
+}
+
+function sideName(side: Side): string {
+  return say(side.name === "target" ? "sideTarget" : "sideInput");
+}
