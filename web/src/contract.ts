@@ -52,9 +52,9 @@ export interface HeadFigures {
   entropy: number;
   /** Mean weight on the first token. */
   first: number;
-  /** Mean weight on the token before the query (self-attention only; else 0). */
+  /** Mean weight on the token before the query, over queries that have one (self-attention only; else 0). */
   previous: number;
-  /** Mean weight on the token after the query (self-attention only; else 0). */
+  /** Mean weight on the token after the query, over queries that have one (self-attention only; else 0). */
   next: number;
   /** Mean distance of what is read, in tokens. */
   distance: number;
@@ -203,8 +203,8 @@ export interface Thumbnails {
 export interface Step {
   name: "input" | "qkv" | "scores" | "scale" | "softcap" | "bias" | "mask" | "softmax" | "value" | "concat" | "output" | "norm" | "ffn";
   /**
-   * As in 15 × 32, 15 × 15, 384 → 1536 → 384; d = 32 or × 0.0625 for ``scale``, 50 for ``softcap``; "" where a step has
-   * none.
+   * As in 15 × 32, 15 × 15, 384 → 1536 → 384; d = 32 or × 0.0625 for ``scale``, 50 for ``softcap``; "" where a step
+   * has none.
    */
   shape: string;
 }

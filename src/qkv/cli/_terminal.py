@@ -71,6 +71,12 @@ def ink(text: str, weight: float) -> Text:
     return Text(text, style=f"{foreground} on {background}" if weight >= 0.005 else "")
 
 
+def ink_colour(weight: float) -> str:
+    """The colour of a cell of weight in [0, 1], from the paper's to the ink's."""
+    colours = palette()
+    return _blend(colours.paper, colours.ink, min(max(weight, 0.0), 1.0) ** _POWER)
+
+
 def _blend(start: str, stop: str, amount: float) -> str:
     pairs = ((int(start[i : i + 2], 16), int(stop[i : i + 2], 16)) for i in (1, 3, 5))
     return "#" + "".join(f"{round(a + (b - a) * amount):02x}" for a, b in pairs)

@@ -58,9 +58,9 @@ class HeadFigures(TypedDict):
     first: float
     """Mean weight on the first token."""
     previous: float
-    """Mean weight on the token before the query (self-attention only; else 0)."""
+    """Mean weight on the token before the query, over queries that have one (self-attention only; else 0)."""
     next: float
-    """Mean weight on the token after the query (self-attention only; else 0)."""
+    """Mean weight on the token after the query, over queries that have one (self-attention only; else 0)."""
     distance: float
     """Mean distance of what is read, in tokens."""
     induction: float | None
@@ -230,8 +230,8 @@ class Step(TypedDict):
         "ffn",
     ]
     shape: str
-    """ "15 × 32", "15 × 15", "384 → 1536 → 384"; "d = 32" or "× 0.0625" for ``scale``, "50" for ``softcap``; or "" where
-    a step has none."""
+    """As in 15 × 32, 15 × 15, 384 → 1536 → 384; d = 32 or × 0.0625 for ``scale``, 50 for ``softcap``; "" where a step
+    has none."""
 
 
 class Derivation(TypedDict):

@@ -1,0 +1,200 @@
+"""What ``qkv look`` prints: the text in ink, every head in grids, the heads worth a look, and the links of one."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from qkv.views.notable import Notable, notable, resting
+
+from ._grid import Grid, print_grids
+from ._terminal import ink, ink_bar, palette
+
+if TYPE_CHECKING:
+    from qkv.views.answers import Answers
+    from qkv.views.contract import Overview, Selection, Stack, Token
+
+_WHOLE = 160
+"""Tokens up to which the text is printed whole."""
+_AROUND = 24
+"""Tokens printed on each side of the query and the key of a longer text."""
+_READS = 5
+
+_HABITS = {
+    "induction": "continues what was said before (induction)",
+    "previous": "reads the previous token",
+    "next": "reads the next token",
+}
+
+
+def print_summary(screen: Console, answers: Answers, top: int) -> None:
+    """Print what the page opens on, in 80 columns."""
+    overview = answers.overview()
+    opening = overview["opening"]
+    _print_title(screen, overview)
+    screen.print()
+    _print_reading(screen, answers, opening)
+    for stack in overview["stacks"]:
+        screen.print()
+        _print_heads(screen, stack, len(overview["stacks"]) > 1)
+    screen.print()
+    _print_notable(screen, overview)
+    if top:
+        screen.print()
+        _print_links(screen, answers, opening, top)
+
+
+def _print_title(screen: Console, overview: Overview) -> None:
+    stacks = [
+        (f"{stack['name']} " if len(overview["stacks"]) > 1 else "")
+        + f"{_count(len(stack['layers']), 'layer')} × {_count(len(stack['heads']), 'head')}"
+        for stack in overview["stacks"]
+    ]
+    tokens = " and ".join(_count(len(side["tokens"]), "token") for side in overview["sides"])
+    screen.print(Text.assemble((overview["title"], "bold"), (" · " + " · ".join([*stacks, tokens]), palette().quiet)))
+
+
+def _print_reading(screen: Console, answers: Answers, opening: Selection) -> None:
+    """The text as the opening's query reads it."""
+    colours = palette()
+    queries, keys = _sides(answers, opening["stack"])
+    row = answers.row(opening["stack"], opening["layer"], opening["head"], opening["query"])
+    own = answers.stacks[opening["stack"]].first.kind == "self"
+    query = _name(queries, opening["query"])
+    where = f"Layer {opening['layer']} · head {opening['head']}: what "
+    screen.print(Text.assemble((where, colours.quiet), (query, f"bold {colours.query}"), (" reads", colours.quiet)))
+    line = Text()
+    for start, stop in _excerpts(len(keys), opening["query"] if own else opening["key"], opening["key"]):
+        line.append(" … " if start else "", style=colours.quiet)
+        for position in range(start, stop):
+            token = keys[position]
+            line.append(" " if token["space"] and position > start else "")
+            shown = ink(visible(token["text"]), row["weights"][position])
+            if own and position == opening["query"]:
+                shown.stylize("underline")
+            line.append_text(shown)
+        line.append(" …" if stop < len(keys) else "", style=colours.quiet)
+    screen.print(line)
+    reads = Text()
+    for link in row["links"][:_READS]:
+        reads.append("   " if reads else "")
+        reads.append(_name(keys, link["key"]), style=colours.key)
+        reads.append(f" {link['weight']:.2f}")
+    screen.print(reads)
+
+
+def _print_heads(screen: Console, stack: Stack, named: bool) -> None:
+    figures = stack["figures"]
+
+    def grid(title: str, name: str, unit: str = "", full: float | None = None) -> Grid:
+        values = [[float(head[name] or 0.0) for head in row] for row in figures]  # type: ignore[literal-required]
+        most = max(max(row) for row in values)
+        number = f"{most:.2f}" if full else f"{most:.1f}{unit}"
+        return Grid(title, values, full or most, f"to {number}")
+
+    # Shares are on one scale, so that grids can be compared; entropy and distance each on their own.
+    grids = [grid("entropy", "entropy", " bits"), grid("first", "first", full=1.0)]
+    if stack["name"] != "cross":
+        grids += [grid("previous", "previous", full=1.0), grid("next", "next", full=1.0)]
+        grids.append(grid("distance", "distance"))
+    if any(head["induction"] is not None for row in figures for head in row):
+        grids.append(grid("induction", "induction", full=1.0))
+    if named:
+        screen.print(Text(stack["name"], style="bold"))
+    print_grids(screen, stack["layers"], stack["heads"], grids)
+    screen.print(
+        Text(
+            "Layers down, heads across; more ink is more. Entropy in bits; mean weight on the first"
+            + (", previous" if stack["name"] != "cross" else "")
+            + (" and next token; mean distance in tokens." if stack["name"] != "cross" else " token."),
+            style=palette().quiet,
+        )
+    )
+
+
+def _print_notable(screen: Console, overview: Overview) -> None:
+    colours = palette()
+    found = notable(overview)
+    if found:
+        screen.print(Text("Heads worth a look", style="bold"))
+        table = Table.grid(padding=(0, 2, 0, 0))
+        table.add_column(no_wrap=True)
+        table.add_column(no_wrap=True)
+        table.add_column(no_wrap=True, justify="right")
+        for one in found:
+            table.add_row(_head_name(one, overview), _HABITS[one.habit], f"{one.weight:.2f}")
+        screen.print(table)
+    count, heads = resting(overview)
+    rest = "rests" if count == 1 else "rest"
+    words = f"{count} of {_count(heads, 'head')} {rest} on the first token: over half of the weight."
+    screen.print(Text(words, style=colours.quiet))
+
+
+def _print_links(screen: Console, answers: Answers, opening: Selection, top: int) -> None:
+    from qkv.views.top_links import top_links
+
+    colours = palette()
+    stack = answers.stacks[opening["stack"]]
+    queries, keys = _sides(answers, opening["stack"])
+    found = top_links(stack.records[opening["layer"]], opening["head"], stack.query_tokens, stack.key_tokens, top)
+    if not found:
+        return
+    where = f"Layer {opening['layer']} · head {opening['head']}: strongest links between words"
+    screen.print(Text(where, style="bold"))
+    table = Table.grid(padding=(0, 2, 0, 0))
+    for justify in ("left", "left", "left", "right"):
+        table.add_column(no_wrap=True, max_width=24, overflow="ellipsis", justify=justify)  # type: ignore[arg-type]
+    for link in found:
+        table.add_row(
+            Text(_name(queries, link.query), style=colours.query),
+            Text.assemble(("→ ", colours.quiet), (_name(keys, link.key), colours.key)),
+            ink_bar(link.weight, 20),
+            f"{link.weight:.2f}",
+        )
+    screen.print(table)
+
+
+def _sides(answers: Answers, name: str) -> tuple[list[Token], list[Token]]:
+    overview = answers.overview()
+    sides = {side["name"]: side["tokens"] for side in overview["sides"]}
+    stack = next(stack for stack in overview["stacks"] if stack["name"] == name)
+    return sides.get(stack["query_side"], []), sides.get(stack["key_side"], [])
+
+
+def _excerpts(count: int, query: int, key: int) -> Iterator[tuple[int, int]]:
+    """The parts of a text to print: all of a short one, else what stands around the query and the key."""
+    if count <= _WHOLE:
+        yield 0, count
+        return
+    (low, low_stop), (high, high_stop) = (
+        (max(0, at - _AROUND), min(count, at + _AROUND + 1)) for at in sorted((query, key))
+    )
+    if high <= low_stop:
+        yield low, high_stop
+    else:
+        yield low, low_stop
+        yield high, high_stop
+
+
+def _head_name(one: Notable, overview: Overview) -> Text:
+    stack = f"{one.stack} " if len(overview["stacks"]) > 1 else ""
+    return Text(f"{stack}L{one.layer} H{one.head}")
+
+
+def _name(tokens: list[Token], position: int) -> str:
+    """A token's text; its position where it has none to show (an image patch)."""
+    text = visible(tokens[position]["text"]) if position < len(tokens) else ""
+    return text if text.strip() else f"#{position}"
+
+
+def visible(text: str) -> str:
+    """Line ends and tabs as signs: a token never breaks the line."""
+    return text.replace("\r", "").replace("\n", "↵").replace("\t", "⇥")
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number:,} {noun}" + ("" if number == 1 else "s")

@@ -1,0 +1,136 @@
+"""The page as one file that needs no server: script, style and answers inlined, nothing fetched from anywhere.
+
+The file carries its own content security policy: it runs exactly the scripts that were put in (by their hashes) and
+may load or send nothing, so it can be mailed, archived and opened behind any firewall.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import html
+import json
+import os
+import re
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from qkv.errors import ArgumentError, ServerError
+
+from ._files import page_files
+
+if TYPE_CHECKING:
+    from qkv.trace import Trace
+    from qkv.views.answers import Answers
+    from qkv.views.contract import Embedded
+
+LARGEST_PAGE = 50_000_000
+"""Bytes; a browser opens this within seconds, and mail takes it."""
+
+_SCRIPT = re.compile(r"<script\b[^>]*\bsrc=\"\./([^\"]+)\"[^>]*>\s*</script>")
+_STYLE = re.compile(r"<link\b(?=[^>]*\brel=\"stylesheet\")[^>]*\bhref=\"\./([^\"]+)\"[^>]*>")
+_OTHER_LINK = re.compile(r"<link\b(?=[^>]*\brel=\"(?:modulepreload|icon)\")[^>]*>")
+
+
+def save_html(
+    trace: Trace | Answers,
+    path: str | os.PathLike[str],
+    *,
+    layers: Sequence[int] | None = None,
+    heads: Sequence[int] | None = None,
+    limit: int = LARGEST_PAGE,
+) -> Path:
+    """Write the page that shows ``trace`` into one self-contained file.
+
+    Args:
+        trace: What to show; or its `Answers`, which say themselves what is shown.
+        path: The file; it is replaced at once when it is complete, never left half-written.
+        layers, heads: Show only these, by the model's own indices; None shows all. Every weight of every head shown is
+            in the file, 16 bytes / 3 for each pair of tokens.
+        limit: The largest file to write, in bytes.
+
+    Raises:
+        ArgumentError: the file would be larger than ``limit``, or a layer or head is not in the trace.
+        ServerError: the page was not built.
+    """
+    from qkv.views.answers import Answers
+
+    answers = trace if isinstance(trace, Answers) else Answers(trace, only_layers=layers, only_heads=heads)
+    files = page_files()
+    size = answers.embedded_size()
+    if size > limit:
+        advice = (
+            "choose one with --layer and --head, or a shorter text" if answers.heads > 1 else "choose a shorter text"
+        )
+        raise ArgumentError(
+            f"the page would hold every weight of {answers.heads} heads and weigh {size / 1e6:,.0f} MB, more than "
+            f"{limit / 1e6:,.0f} MB: {advice}; without --html the page is served, and takes any length"
+        )
+    text = inline(
+        files["index.html"].content.decode(),
+        {name: file.content.decode("utf-8", "replace") for name, file in files.items()},
+        answers.embedded(),
+    )
+    return _write(Path(path), text)
+
+
+def inline(index: str, files: dict[str, str], data: Embedded) -> str:
+    """Return the page ``index`` with the scripts and styles that it names, and ``data``, inside."""
+    hashes: list[str] = []
+
+    def script(match: re.Match[str]) -> str:
+        code = _inert(_named(files, match[1]))
+        hashes.append(base64.b64encode(hashlib.sha256(code.encode()).digest()).decode())
+        return f'<script type="module">{code}</script>'
+
+    def style(match: re.Match[str]) -> str:
+        return f"<style>{_inert(_named(files, match[1]))}</style>"
+
+    page = _OTHER_LINK.sub("", index)
+    page = _STYLE.sub(style, _SCRIPT.sub(script, page))
+    if not hashes:
+        raise ServerError("the built page names no script that could be inlined: run `npm run build` in web/ again")
+    allowed = " ".join(f"'sha256-{value}'" for value in hashes)
+    policy = (
+        f"default-src 'none'; script-src {allowed}; style-src 'unsafe-inline'; img-src data: blob:; "
+        "base-uri 'none'; form-action 'none'"
+    )
+    values = json.dumps(data, ensure_ascii=False, allow_nan=False, separators=(",", ":")).replace("<", "\\u003c")
+    head = (
+        '<meta charset="utf-8">'  # must stand in the first 1,024 bytes
+        f'<meta http-equiv="Content-Security-Policy" content="{html.escape(policy)}">'
+        f'<script type="application/json" id="qkv-data">{values}</script>'
+    )
+    # Right after <head>: a policy counts only for what follows it, and the data must be there before the script runs.
+    opened = re.search(r"<head\b[^>]*>", page)
+    if opened is None:
+        raise ServerError("the built page has no <head>: run `npm run build` in web/ again")
+    return page[: opened.end()] + head + page[opened.end() :]
+
+
+def _named(files: dict[str, str], name: str) -> str:
+    if name not in files:
+        raise ServerError(f"the built page names {name}, which is not there: run `npm run build` in web/ again")
+    return files[name]
+
+
+def _inert(code: str) -> str:
+    """Code in which HTML's parser sees no end of the element; such text can stand only in strings and patterns."""
+    return re.sub(r"</(?=script|style)", r"<\\/", code, flags=re.IGNORECASE).replace("<!--", "<\\!--")
+
+
+def _write(path: Path, text: str) -> Path:
+    if not path.parent.is_dir():
+        raise ArgumentError(f"the page cannot be written to {path}: there is no folder {path.parent}")
+    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".part")
+    try:
+        with os.fdopen(handle, "w", encoding="utf-8") as file:
+            file.write(text)
+        Path(temporary).chmod(0o644)
+        os.replace(temporary, path)
+    except BaseException:
+        Path(temporary).unlink(missing_ok=True)
+        raise
+    return path
