@@ -127,7 +127,8 @@ def open_model(name: str, *, trust_remote_code: bool = False) -> Pretrained:
 
     if any(model.name == name for model in pretrained.catalogue()) and not pretrained.is_installed(name):
         fetch(name)
-    with console(stderr=True).status(Text(f"opening {name}", style=palette().quiet)):
+    quiet = palette().quiet
+    with console(stderr=True).status(Text(f"opening {name}", style=quiet), spinner_style=quiet):
         return pretrained.load(name, trust_remote_code=trust_remote_code)
 
 

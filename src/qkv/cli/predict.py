@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from qkv.views.contract import Candidate
 
 _BAR = 36
+_SHOWN = 300  # characters of the text that are repeated above its continuation
 
 
 @app.command()
@@ -113,7 +114,8 @@ def _show(title: str, text: str, count: int, vocabulary: int, found: list[Candid
     screen, colours = console(), palette()
     screen.print(Text(f"{title} · {count} tokens read", style=colours.quiet))
     screen.print()
-    screen.print(Text.assemble(text, ("▏", colours.ink)))
+    shown = text if len(text) <= _SHOWN else "…" + text[-_SHOWN:]
+    screen.print(Text.assemble(shown, ("▏", colours.ink)))
     screen.print()
     table = Table(box=None, show_header=False, pad_edge=False, padding=(0, 2, 0, 0))
     table.add_column(no_wrap=True, min_width=12, max_width=24, overflow="ellipsis")

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from qkv.views.similar import Similarity, WordSimilarity
 
 _BAR = 36
+_SHOWN = 200  # characters of a text that are repeated above the numbers
 
 
 @app.command()
@@ -112,10 +113,7 @@ def _show(title: str, found: Similarity) -> None:
     screen.print(Text(title, style=colours.quiet))
     screen.print()
     for text in found["texts"]:
-        line = Text(text)
-        if word is not None:
-            line.stylize("bold", *find_word(text, word["word"]))
-        screen.print(line)
+        screen.print(_line(text, find_word(text, word["word"]) if word is not None else (0, 0)))
     screen.print()
     table = Table(box=None, show_header=False, pad_edge=False, padding=(0, 2, 0, 0))
     table.add_column(no_wrap=True, max_width=24, overflow="ellipsis")
@@ -126,8 +124,21 @@ def _show(title: str, found: Similarity) -> None:
         table.add_row()
         table.add_row(Text(word["word"], style="bold"))
         for layer, cosine in enumerate(word["layers"]):
-            label = "after layer " + str(layer) if layer else "before any layer"
-            table.add_row(Text(label), ink_bar(cosine, _BAR), f"{cosine:.3f}")
+            table.add_row(_depth(layer), ink_bar(cosine, _BAR), f"{cosine:.3f}")
     screen.print(table)
     screen.print()
     screen.print(Text("Cosine similarity: 1 is the same direction, 0 nothing in common.", style=colours.quiet))
+
+
+def _line(text: str, word: tuple[int, int]) -> Text:
+    """The text with the word in bold; of a long one, the part around the word."""
+    begin = max(0, min(word[0] - _SHOWN // 2, len(text) - _SHOWN))
+    end = max(begin + _SHOWN, word[1])
+    line = Text(text)
+    line.stylize("bold", *word)
+    return Text("…" if begin else "") + line[begin:end] + Text("…" if end < len(text) else "")
+
+
+def _depth(layers: int) -> str:
+    """In words, because layers are counted from 0 everywhere else: "after layer 1" could mean either."""
+    return f"after {layers} layer{'s' if layers > 1 else ''}" if layers else "before any layer"

@@ -95,5 +95,5 @@ def entry(name: str) -> Entry:
 
 def close_names(name: str) -> str:
     """``" Did you mean 'minilm'?"``, or nothing where no name of the catalogue is close."""
-    close = difflib.get_close_matches(name.lower(), [candidate.name for candidate in _ENTRIES], n=2, cutoff=0.5)
+    close = difflib.get_close_matches(name.lower(), [candidate.name for candidate in _ENTRIES], n=2, cutoff=0.6)
     return f" Did you mean {' or '.join(repr(match) for match in close)}?" if close else ""

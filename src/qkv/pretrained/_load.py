@@ -49,7 +49,10 @@ class Pretrained:
     """The folder it came from; None for a hub name."""
 
     def text_tokenizer(self) -> PreTrainedTokenizerBase:
-        """The tokenizer; ``ModelError`` for a model that has none."""
+        """The tokenizer; ``ModelError`` for a model that reads something else than texts."""
+        reads = self.model.main_input_name
+        if reads != "input_ids":
+            raise ModelError(f"model {self.name!r} reads {reads.replace('_', ' ')}: it cannot read a text.")
         if self.tokenizer is None:
             raise ModelError(f"model {self.name!r} has no tokenizer: it cannot read a text.")
         return self.tokenizer
