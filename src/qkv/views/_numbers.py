@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import math
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
+
+from qkv.trace import Attention
 
 BITS = 1.0 / math.log(2.0)
 """Entropies are nats in arrays and bits where they are shown."""
@@ -29,6 +31,18 @@ def lengths(vectors: NDArray[Any]) -> NDArray[np.float32]:
     wide = np.asarray(vectors, dtype=np.float32)
     found: NDArray[np.float32] = np.sqrt(np.einsum("...d,...d->...", wide, wide))
     return found
+
+
+def of_head(record: Attention, name: Literal["query", "key", "value"], at: int) -> NDArray[Any]:
+    """Return the queries, keys or values of one entry of the head axis, without reading the other heads.
+
+    Raises:
+        TraceError: the trace keeps statistics only.
+    """
+    if name not in record.tensors:
+        whole: NDArray[Any] = getattr(record, name)  # raises, and says what to do
+        return whole[at]
+    return record.tensors.select(name, [at])[0]
 
 
 def shared(record_heads: int, key_heads: int, head: int) -> int:

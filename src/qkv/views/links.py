@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 
 from qkv.trace import Attention
 
-from ._numbers import lengths, shared
+from ._numbers import lengths, of_head, shared
 from .contract import Link
 
 STRONGEST = 12
@@ -23,7 +23,7 @@ def strongest_links(record: Attention, head: int, weights: NDArray[np.float32], 
     strongest = np.argpartition(-weights, most - 1)[:most]
     strongest = strongest[np.lexsort((strongest, -weights[strongest]))]
     at = shared(len(record.heads), record.key_heads, record.position(head))
-    norms = lengths(record.value[at][strongest])
+    norms = lengths(of_head(record, "value", at)[strongest])
     return [
         Link(key=int(key), weight=float(weights[key]), value_norm=float(norm))
         for key, norm in zip(strongest, norms, strict=True)

@@ -8,7 +8,7 @@ import numpy as np
 
 from qkv.trace import Attention
 
-from ._numbers import finite, floats, shared
+from ._numbers import finite, floats, of_head, shared
 from .contract import Pair
 from .links import STRONGEST, strongest_links
 from .stacks import check_index
@@ -27,15 +27,15 @@ def pair(record: Attention, head: int, query: int, key: int, links: int = STRONG
     check_index("key", key, record.keys)
     at = record.position(head)
     key_head = shared(len(record.heads), record.key_heads, at)
-    query_vector = record.query[at, query].astype(np.float64)
-    key_vector = record.key[key_head, key].astype(np.float64)
+    query_vector = of_head(record, "query", at)[query].astype(np.float64)
+    key_vector = of_head(record, "key", key_head)[key].astype(np.float64)
     product = query_vector * key_vector
     dot = float(product.sum())
     scaled = dot * record.scale
     capped = scaled if record.softcap is None else record.softcap * math.tanh(scaled / record.softcap)
     bias = _bias(record, at, query, key)
     weights = record.weights(head, rows=slice(query, query + 1))[0]
-    value = record.value[key_head].astype(np.float32)
+    value = of_head(record, "value", key_head).astype(np.float32)
     return Pair(
         query=query,
         key=key,
