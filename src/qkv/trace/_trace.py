@@ -141,10 +141,10 @@ class Trace:
         return save(self, Path(path))
 
     def look(self, **options: Any) -> Any:
-        """Open the page on this trace; options as in `qkv.explorer.look`."""
-        from ..explorer import look
+        """Open the page on this trace; options as in `qkv.explorer.open_page`."""
+        from ..explorer import open_page
 
-        return look(self, **options)
+        return open_page(self, **options)
 
     def _sequence(self, index: int) -> Sequence:
         if not -len(self.sequences) <= index < len(self.sequences):
