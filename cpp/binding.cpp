@@ -1,0 +1,263 @@
+// The Python module: arrays in, a Problem out. What can go wrong for a caller is checked in Python, where messages can be
+// good; here only what would read or write out of bounds.
+
+#include <nanobind/nanobind.h>
+#include <nanobind/ndarray.h>
+#include <nanobind/stl/optional.h>
+#include <nanobind/stl/string.h>
+#include <nanobind/stl/vector.h>
+
+#include <algorithm>
+#include <optional>
+#include <vector>
+
+#include "attend.h"
+#include "dispatch.h"
+
+namespace nb = nanobind;
+using namespace nb::literals;
+
+namespace {
+
+using In = nb::ndarray<nb::ro>;
+using Out = nb::ndarray<>;
+using qkv::Array;
+using qkv::Dtype;
+using qkv::Problem;
+
+void require(bool holds, const char *name, const char *expected) {
+    if (!holds) throw nb::value_error((std::string(name) + ": expected " + expected).c_str());
+}
+
+Dtype dtype_of(const std::string &name) {
+    if (name == "float16") return Dtype::float16;
+    if (name == "bfloat16") return Dtype::bfloat16;
+    if (name == "float32") return Dtype::float32;
+    if (name == "float64") return Dtype::float64;
+    throw nb::value_error("dtype: expected float16, bfloat16, float32 or float64");
+}
+
+template <class A> bool is_float(const A &array, int bits) {
+    return array.dtype() == nb::dlpack::dtype{(uint8_t)nb::dlpack::dtype_code::Float, (uint8_t)bits, 1};
+}
+
+template <class A> bool has_size(const A &array, Dtype dtype) {
+    const int bits = dtype == Dtype::float64 ? 64 : dtype == Dtype::float32 ? 32 : 16;
+    return bits == 16 ? array.dtype().bits == 16 && array.dtype().lanes == 1 : is_float(array, bits);
+}
+
+template <class A> bool has_shape(const A &array, std::initializer_list<int64_t> shape) {
+    if (array.ndim() != shape.size()) return false;
+    size_t axis = 0;
+    return std::all_of(shape.begin(), shape.end(), [&](int64_t size) { return (int64_t)array.shape(axis++) == size; });
+}
+
+template <class A> bool is_contiguous(const A &array) {
+    int64_t expected = 1;
+    for (size_t axis = array.ndim(); axis-- > 0;) {
+        if (array.shape(axis) > 1 && array.stride(axis) != expected) return false;
+        expected *= (int64_t)array.shape(axis);
+    }
+    return true;
+}
+
+template <class A> Array four_axes(const A &array, const char *name) {
+    require(array.device_type() == nb::device::cpu::value, name, "memory of the CPU");
+    Array result;
+    result.data = (char *)const_cast<void *>((const void *)array.data());
+    for (size_t axis = 0; axis < array.ndim(); ++axis) result.stride[axis + 4 - array.ndim()] = array.stride(axis);
+    for (size_t axis = 0; axis < array.ndim(); ++axis)
+        if (array.shape(axis) == 1) result.stride[axis + 4 - array.ndim()] = 0;
+    return result;
+}
+
+template <class A> Array last_contiguous(const A &array, Dtype dtype, const char *name) {
+    require(array.ndim() == 4 && has_size(array, dtype), name, "four axes of the given dtype");
+    require(array.shape(3) <= 1 || array.stride(3) == 1, name, "the last axis contiguous");
+    return four_axes(array, name);
+}
+
+qkv::Rows rows_of(const In &array, int64_t batch, int64_t length, const char *name) {
+    require(array.dtype() == nb::dtype<int32_t>() && (has_shape(array, {1, length}) || has_shape(array, {batch, length})) &&
+                (length <= 1 || array.stride(1) == 1),
+            name, "contiguous rows of int32, one or one a batch item");
+    return {(const int32_t *)array.data(), array.shape(0) == 1 ? 0 : array.stride(0)};
+}
+
+// Keeps the Python objects of a call alive, and its steps and terms.
+struct Held {
+    std::vector<In> arrays;
+    std::vector<qkv::MaskStep> steps;
+    std::vector<qkv::BiasTerm> terms;
+
+    const In &take(nb::handle array) {
+        arrays.push_back(nb::cast<In>(array));
+        return arrays.back();
+    }
+};
+
+void read_mask(nb::sequence program, Held &held, Problem &problem) {
+    int depth = 0;
+    for (nb::handle item : program) {
+        const nb::tuple entry = nb::cast<nb::tuple>(item);
+        const std::string name = nb::cast<std::string>(entry[0]);
+        qkv::MaskStep step{};
+        if (name == "interval" || name == "equal") {
+            require(entry.size() == 3, "residual", "two arrays");
+            const int64_t second = name == "equal" ? problem.keys : problem.queries;
+            step.op = name == "equal" ? qkv::MaskOp::equal : qkv::MaskOp::interval;
+            step.first = rows_of(held.take(entry[1]), problem.batch, problem.queries, "residual");
+            step.second = rows_of(held.take(entry[2]), problem.batch, second, "residual");
+            ++depth;
+        } else if (name == "array") {
+            require(entry.size() == 2, "residual", "one array");
+            const In &array = held.take(entry[1]);
+            require(array.dtype().bits == 8 && has_shape(array, {problem.batch, problem.heads, problem.queries, problem.keys}),
+                    "residual", "booleans (batch, heads, N, M)");
+            step.op = qkv::MaskOp::array;
+            step.array = four_axes(array, "residual");
+            ++depth;
+        } else if (name == "not") {
+            step.op = qkv::MaskOp::negate;
+        } else {
+            require(name == "and" || name == "or", "residual", "a step that exists");
+            step.op = name == "and" ? qkv::MaskOp::both : qkv::MaskOp::either;
+            require(depth >= 2, "residual", "two operands");
+            --depth;
+        }
+        require(depth >= 1, "residual", "an operand");
+        problem.mask_depth = std::max(problem.mask_depth, depth);
+        held.steps.push_back(step);
+    }
+    require(held.steps.empty() || depth == 1, "residual", "one result");
+    problem.mask = held.steps.data();
+    problem.mask_steps = (int)held.steps.size();
+}
+
+void read_bias(nb::sequence terms, Held &held, Problem &problem) {
+    const int bits = is_double(problem.dtype) ? 64 : 32;
+    for (nb::handle item : terms) {
+        const nb::tuple entry = nb::cast<nb::tuple>(item);
+        const std::string name = nb::cast<std::string>(entry[0]);
+        const In &array = held.take(entry[1]);
+        require(is_float(array, bits), "bias", "float32, or float64 for float64 inputs");
+        qkv::BiasTerm term{};
+        const Array values = four_axes(array, "bias");
+        if (name == "array") {
+            require(has_shape(array, {problem.batch, problem.heads, problem.queries, problem.keys}), "bias",
+                    "(batch, heads, N, M)");
+            term.kind = qkv::BiasKind::array;
+            term.values = values;
+        } else {
+            require(entry.size() == 3, "bias", "an offset");
+            term.offset = nb::cast<int64_t>(entry[2]);
+            term.values.data = values.data;
+            if (name == "alibi") {
+                require(has_shape(array, {problem.heads}), "bias", "slopes (heads,)");
+                term.kind = qkv::BiasKind::alibi;
+                term.values.stride[1] = values.stride[3];
+            } else {
+                require(name == "relative" && array.ndim() == 2 && (int64_t)array.shape(0) == problem.heads &&
+                            array.shape(1) % 2 == 1,
+                        "bias", "a table (heads, 2R + 1)");
+                term.kind = qkv::BiasKind::relative;
+                term.values.stride[1] = values.stride[2];
+                term.values.stride[3] = values.stride[3];
+                term.radius = (int64_t)array.shape(1) / 2;
+            }
+        }
+        held.terms.push_back(term);
+    }
+    problem.bias = held.terms.data();
+    problem.bias_terms = (int)held.terms.size();
+}
+
+void *statistic(const std::optional<Out> &array, const Problem &problem, std::initializer_list<int64_t> shape,
+                const char *name) {
+    if (!array) return nullptr;
+    require(is_float(*array, is_double(problem.dtype) ? 64 : 32) && has_shape(*array, shape) && is_contiguous(*array), name,
+            "contiguous float32 (float64 for float64 inputs) of the statistic's shape");
+    return array->data();
+}
+
+void attend(In query, In key, In value, Out output, const std::string &dtype, double scale, double softcap,
+            std::optional<In> sink, In start, In stop, nb::sequence residual, nb::sequence bias, int64_t offset,
+            std::optional<Out> lse, std::optional<Out> entropy, std::optional<Out> max_score, std::optional<Out> distance,
+            std::optional<Out> top_indices, std::optional<Out> top_weights, std::optional<Out> received,
+            std::optional<Out> block_map, int64_t block_rows, int64_t block_columns, int threads) {
+    Problem problem{};
+    Held held;
+    problem.dtype = dtype_of(dtype);
+    problem.query = last_contiguous(query, problem.dtype, "query");
+    problem.key = last_contiguous(key, problem.dtype, "key");
+    problem.value = last_contiguous(value, problem.dtype, "value");
+    problem.output_dtype = has_size(output, problem.dtype) ? problem.dtype : Dtype::float32;
+    problem.output = last_contiguous(output, problem.output_dtype, "output");
+
+    const int64_t batch = problem.batch = (int64_t)query.shape(0), heads = problem.heads = (int64_t)query.shape(1);
+    const int64_t queries = problem.queries = (int64_t)query.shape(2), keys = problem.keys = (int64_t)key.shape(2);
+    const int64_t key_heads = problem.key_heads = (int64_t)key.shape(1);
+    problem.dim = (int64_t)query.shape(3);
+    problem.value_dim = (int64_t)value.shape(3);
+    require(key_heads >= 1 && heads % key_heads == 0, "key", "heads that divide the query's");
+    require(has_shape(key, {batch, key_heads, keys, problem.dim}), "key", "(batch, key_heads, M, dim)");
+    require(has_shape(value, {batch, key_heads, keys, problem.value_dim}), "value", "(batch, key_heads, M, value_dim)");
+    require(has_shape(output, {batch, heads, queries, problem.value_dim}), "output", "(batch, heads, N, value_dim)");
+    require(batch >= 1 && queries >= 1 && keys >= 1 && problem.dim >= 1, "query", "at least one of everything");
+
+    problem.scale = scale;
+    problem.softcap = softcap;
+    problem.offset = offset;
+    if (sink) {
+        require(is_float(*sink, is_double(problem.dtype) ? 64 : 32) && has_shape(*sink, {heads}), "sink", "(heads,)");
+        const Array values = four_axes(*sink, "sink");
+        problem.sink.data = values.data;
+        problem.sink.stride[1] = values.stride[3];
+    }
+    problem.start = rows_of(start, batch, queries, "start");
+    problem.stop = rows_of(stop, batch, queries, "stop");
+    held.arrays.reserve(2 * nb::len(residual) + nb::len(bias));
+    read_mask(residual, held, problem);
+    read_bias(bias, held, problem);
+
+    problem.lse = statistic(lse, problem, {batch, heads, queries}, "lse");
+    problem.entropy = statistic(entropy, problem, {batch, heads, queries}, "entropy");
+    problem.max_score = statistic(max_score, problem, {batch, heads, queries}, "max_score");
+    problem.distance = statistic(distance, problem, {batch, heads, queries}, "distance");
+    require(top_indices.has_value() == top_weights.has_value(), "top_indices", "top_weights with it");
+    if (top_indices) {
+        problem.top_k = top_indices->ndim() == 4 ? (int64_t)top_indices->shape(3) : 0;
+        require(top_indices->dtype() == nb::dtype<int64_t>() && is_contiguous(*top_indices) &&
+                    has_shape(*top_indices, {batch, heads, queries, problem.top_k}),
+                "top_indices", "contiguous int64 (batch, heads, N, k)");
+        problem.top_indices = (int64_t *)top_indices->data();
+        problem.top_weights = statistic(top_weights, problem, {batch, heads, queries, problem.top_k}, "top_weights");
+    }
+    problem.received = statistic(received, problem, {batch, heads, keys}, "received");
+    if (block_map) {
+        require(block_rows >= 1 && block_columns >= 1, "block_map", "blocks of at least 1 x 1");
+        problem.block_rows = std::min(block_rows, queries);
+        problem.block_columns = std::min(block_columns, keys);
+        const int64_t tall = (queries - 1) / problem.block_rows + 1, wide = (keys - 1) / problem.block_columns + 1;
+        problem.block_map = statistic(block_map, problem, {batch, heads, tall, wide}, "block_map");
+    }
+    require(threads >= 1, "threads", "at least 1");
+
+    nb::gil_scoped_release released;
+    qkv::attend(problem, threads);
+}
+
+}  // namespace
+
+NB_MODULE(_native, module) {
+    module.doc() = "The compiled kernels of attention; see qkv.attention._backends._native, which calls them from a plan.";
+    module.def("attend", &attend, "query"_a, "key"_a, "value"_a, "output"_a, nb::kw_only(), "dtype"_a, "scale"_a, "softcap"_a,
+               "sink"_a.none(), "start"_a, "stop"_a, "residual"_a, "bias"_a, "offset"_a, "lse"_a.none(), "entropy"_a.none(),
+               "max_score"_a.none(), "distance"_a.none(), "top_indices"_a.none(), "top_weights"_a.none(),
+               "received"_a.none(), "block_map"_a.none(), "block_rows"_a, "block_columns"_a, "threads"_a,
+               "Fill what is asked for from validated arrays (batch, heads, length, dim); releases the GIL.");
+    module.def("isa", [] { return std::string(qkv::chosen_kernel().name); },
+               "The instruction set in use: the widest that this machine runs, or the one that QKV_ISA names.");
+    module.def("isas", &qkv::available_kernels, "The instruction sets that this machine runs, the plainest first.");
+    module.attr("compiler") = QKV_COMPILER;
+}

@@ -1,0 +1,114 @@
+// Rows of any input type as rows of the type that is computed in, and results back.
+
+QKV_INLINE float from_bits(uint32_t bits) {
+    float value;
+    __builtin_memcpy(&value, &bits, sizeof value);
+    return value;
+}
+
+QKV_INLINE uint32_t to_bits(float value) {
+    uint32_t bits;
+    __builtin_memcpy(&bits, &value, sizeof bits);
+    return bits;
+}
+
+QKV_INLINE float from_bfloat16(uint16_t half) { return from_bits((uint32_t)half << 16); }
+
+// Exact: the exponent is moved by a multiplication, which also makes normal numbers of the subnormal.
+QKV_INLINE float from_float16(uint16_t half) {
+    const uint32_t sign = (uint32_t)(half & 0x8000) << 16;
+    const uint32_t size = (uint32_t)(half & 0x7fff) << 13;
+    const uint32_t finite = to_bits(from_bits(size) * 0x1p112f);
+    const uint32_t special = size | 0x7f800000;
+    return from_bits(sign | (size >= 0x0f800000 ? special : finite));
+}
+
+// Rounds to nearest, ties to even.
+inline uint16_t to_bfloat16(float value) {
+    const uint32_t bits = to_bits(value);
+    if (value != value) return (uint16_t)(bits >> 16 | 0x40);
+    return (uint16_t)((bits + 0x7fff + (bits >> 16 & 1)) >> 16);
+}
+
+// Rounds to nearest, ties to even.
+inline uint16_t to_float16(float value) {
+    const uint32_t bits = to_bits(value);
+    const uint16_t sign = (uint16_t)(bits >> 16 & 0x8000);
+    const uint32_t size = bits & 0x7fffffff;
+    if (size > 0x7f800000) return sign | 0x7e00;
+    if (size >= 0x477ff000) return sign | 0x7c00;
+    if (size < 0x38800000) {  // subnormal: adding 0.5 leaves the wanted bits, rounded, at the end of the mantissa
+        return sign | (uint16_t)(to_bits(from_bits(size) + 0.5f) - 0x3f000000);
+    }
+    return sign | (uint16_t)((size + 0xfff + (size >> 13 & 1) - 0x38000000) >> 13);
+}
+
+inline int64_t bytes_of(Dtype dtype) {
+    return dtype == Dtype::float64 ? 8 : dtype == Dtype::float32 ? 4 : 2;
+}
+
+inline void load_row(Dtype dtype, const char *from, int64_t count, float *to) {
+    const uint16_t *half = (const uint16_t *)from;
+    if (dtype == Dtype::float32) {
+        __builtin_memcpy(to, from, (size_t)count * sizeof(float));
+    } else if (dtype == Dtype::bfloat16) {
+        for (int64_t i = 0; i < count; ++i) to[i] = from_bfloat16(half[i]);
+    } else {
+        for (int64_t i = 0; i < count; ++i) to[i] = from_float16(half[i]);
+    }
+}
+
+inline void load_row(Dtype, const char *from, int64_t count, double *to) {
+    __builtin_memcpy(to, from, (size_t)count * sizeof(double));
+}
+
+// Writes every `step`-th number of `from`, times `factor`.
+inline void store_row(Dtype dtype, const float *from, int64_t step, float factor, int64_t count, char *to) {
+    if (dtype == Dtype::float32) {
+        for (int64_t i = 0; i < count; ++i) ((float *)to)[i] = from[i * step] * factor;
+    } else if (dtype == Dtype::bfloat16) {
+        for (int64_t i = 0; i < count; ++i) ((uint16_t *)to)[i] = to_bfloat16(from[i * step] * factor);
+    } else {
+        for (int64_t i = 0; i < count; ++i) ((uint16_t *)to)[i] = to_float16(from[i * step] * factor);
+    }
+}
+
+inline void store_row(Dtype, const double *from, int64_t step, double factor, int64_t count, char *to) {
+    for (int64_t i = 0; i < count; ++i) ((double *)to)[i] = from[i * step] * factor;
+}
+
+// A block of keys or values, ready to be read: in place, or a copy in the type that is computed in.
+template <class T> struct Block {
+    const T *data;
+    int64_t stride;
+};
+
+template <class T>
+Block<T> load_block(const Problem &problem, const Array &array, int64_t batch, int64_t head, int64_t first, int64_t count,
+                    int64_t width, T *copy) {
+    const int64_t size = bytes_of(problem.dtype);
+    const int64_t stride = array.stride[2];
+    const char *from = array.data + (batch * array.stride[0] + head * array.stride[1] + first * stride) * size;
+    // Rows a multiple of a kilobyte apart would fight for the same few lines of the cache.
+    const bool in_place = size == (int64_t)sizeof(T) && stride * size % 1024 != 0;
+    if (in_place) return {(const T *)from, stride};
+    for (int64_t row = 0; row < count; ++row) load_row(problem.dtype, from + row * stride * size, width, copy + row * width);
+    return {copy, width};
+}
+
+inline uint32_t size_bits(float value) { return to_bits(value) & 0x7fffffff; }
+inline uint64_t size_bits(double value) {
+    uint64_t bits;
+    __builtin_memcpy(&bits, &value, sizeof bits);
+    return bits & 0x7fffffffffffffff;
+}
+
+template <class T> bool all_finite(Block<T> block, int64_t count, int64_t width) {
+    auto largest = size_bits((T)0);
+    for (int64_t row = 0; row < count; ++row)
+        for (int64_t i = 0; i < width; ++i) {
+            const auto bits = size_bits(block.data[row * block.stride + i]);
+            largest = bits > largest ? bits : largest;
+        }
+    return largest < size_bits(infinity<T>);
+}

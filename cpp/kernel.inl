@@ -1,0 +1,174 @@
+// The kernel of one instruction set: walks tasks, and within each the blocks of keys that a few query tiles share.
+//
+// Everything here has internal linkage, and nothing comes from the standard library's templates: the linker must never hand
+// code compiled for a wide instruction set to an old processor.
+
+#include <stdint.h>
+#include <stdlib.h>
+
+#include "problem.h"
+
+namespace qkv {
+namespace {
+
+#include "lanes.inl"
+#include "exp.inl"
+#include "convert.inl"
+#include "product.inl"
+#include "tile.inl"
+#include "mask.inl"
+#include "bias.inl"
+#include "statistics.inl"
+
+constexpr int most_tiles = 8;
+
+// One thread's memory, taken once for all its tasks.
+template <class T> struct Workspace {
+    static constexpr int64_t width = QKV_VECTORS * lanes<T>;
+    bool keep;  // scores of all keys are kept until the tile is closed
+    int64_t blocks, wide;
+    Buffer<T> query, output, scores, reference, top_score, key, value, row, line, across;
+    Buffer<int64_t> top_index;
+    Buffer<double> map_row;
+    Buffer<uint8_t> mask;
+
+    Workspace(const Problem &p, const Split &split)
+        : keep(p.received || p.block_map),
+          blocks((p.keys + keys_in_block - 1) / keys_in_block),
+          wide(p.block_map ? (p.keys + p.block_columns - 1) / p.block_columns : 0),
+          query(split.tiles * p.dim * width),
+          output(split.tiles * p.value_dim * width),
+          scores(keep ? split.tiles * p.keys * width : keys_in_block * width),
+          reference(keep ? split.tiles * blocks * width : 0),
+          top_score(split.tiles * p.top_k * width),
+          key(keys_in_block * p.dim),
+          value(keys_in_block * p.value_dim),
+          row(p.dim),
+          line(keys_in_block + width),
+          across(wide * width),
+          top_index(split.tiles * p.top_k * width),
+          map_row(wide),
+          mask(p.mask_depth * keys_in_block * width) {}
+
+    bool ok() const {
+        return query.ok && output.ok && scores.ok && reference.ok && top_score.ok && key.ok && value.ok && row.ok && line.ok &&
+               across.ok && top_index.ok && map_row.ok && mask.ok;
+    }
+};
+
+// One tile against one block of keys.
+template <class T, int Q>
+void visit(Tile<T, Q> &tile, const Problem &problem, Workspace<T> &space, int64_t batch, int64_t from, int64_t stop,
+           Block<T> keys, Block<T> values, bool guarded) {
+    constexpr int L = lanes<T>, width = Tile<T, Q>::width;
+    const int64_t first = from > tile.low ? from : tile.low;
+    const int64_t count = (stop < tile.high ? stop : tile.high) - first;
+    if (count <= 0) return;
+    keys.data += (first - from) * keys.stride;
+    values.data += (first - from) * values.stride;
+    T *scores = space.keep ? tile.scores + first * width : tile.scores;
+
+    multiply_keys<T, Q>(keys, count, tile.query, problem.dim, scores);
+    if (problem.softcap != 0) {
+        const T cap = (T)problem.softcap, inverse = (T)(1 / problem.softcap);
+        for (int64_t at = 0; at < count * width; at += L) store(scores + at, tanh_of<T>(load(scores + at) * inverse) * cap);
+    }
+    add_bias(problem, tile, batch, first, count, space.line.data, scores);
+    apply_mask(problem, tile, batch, first, count, space.mask.data, scores);
+
+    Vector<T> top[Q];
+    for (int q = 0; q < Q; ++q) top[q] = load(tile.maximum + q * L);
+    for (int64_t j = 0; j < count; ++j)
+        for (int q = 0; q < Q; ++q) top[q] = larger(load(scores + (j * Q + q) * L), top[q]);
+    alignas(64) T tops[width];
+    for (int q = 0; q < Q; ++q) store(tops + q * L, top[q]);
+    if (problem.top_k) rank(tile, problem.top_k, first, count, scores, tops);
+    if (space.keep)
+        for (int q = 0; q < Q; ++q) store(tile.reference + from / keys_in_block * width + q * L, top[q]);
+
+    Vector<T> rescale[Q];
+    soften(tile, problem, first, count, scores, tops, rescale);
+    if (guarded)
+        multiply_values<T, Q, true>(values, count, scores, problem.value_dim, rescale, tile.output);
+    else
+        multiply_values<T, Q, false>(values, count, scores, problem.value_dim, rescale, tile.output);
+}
+
+// Rows first .. last of a unit, as tiles that share each block of keys.
+template <class T, int Q>
+void attend_rows(const Problem &problem, const Split &split, Workspace<T> &space, int64_t batch, int64_t unit, int64_t first,
+                 int64_t last, Columns<T> &columns) {
+    constexpr int width = Tile<T, Q>::width;
+    Tile<T, Q> tiles[most_tiles];
+    int used = 0;
+    int64_t low = problem.keys, high = 0;
+    for (int64_t row = first; row < last; row += width, ++used) {
+        Tile<T, Q> &tile = tiles[used];
+        tile.query = space.query.data + used * problem.dim * width;
+        tile.output = space.output.data + used * problem.value_dim * width;
+        tile.scores = space.scores.data + (space.keep ? used * problem.keys * width : 0);
+        tile.reference = space.reference.data + (space.keep ? used * space.blocks * width : 0);
+        tile.top_score = space.top_score.data + used * problem.top_k * width;
+        tile.top_index = space.top_index.data + used * problem.top_k * width;
+        const int rows = (int)(last - row < width ? last - row : width);
+        open_tile(tile, problem, split.fold, batch, unit, row, rows, space.row.data);
+        low = tile.low < low ? tile.low : low;
+        high = tile.high > high ? tile.high : high;
+    }
+    const int64_t key_head = unit * split.fold / (problem.heads / problem.key_heads);
+    for (int64_t block = low / keys_in_block * keys_in_block; block < high; block += keys_in_block) {
+        // Only what some query of these may see is read: beyond, there may be anything.
+        const int64_t from = block < low ? low : block;
+        const int64_t stop = block + keys_in_block < high ? block + keys_in_block : high;
+        const int64_t count = stop - from;
+        Block<T> keys = load_block(problem, problem.key, batch, key_head, from, count, problem.dim, space.key.data);
+        Block<T> values = load_block(problem, problem.value, batch, key_head, from, count, problem.value_dim, space.value.data);
+        // A value that is NaN or infinite must not reach the queries that may not attend to it, as 0 * NaN would.
+        const bool guarded = !all_finite(values, count, problem.value_dim);
+        for (int i = 0; i < used; ++i) visit(tiles[i], problem, space, batch, from, stop, keys, values, guarded);
+    }
+    for (int i = 0; i < used; ++i) {
+        close_tile(tiles[i], problem, batch);
+        if (space.keep) add_columns(problem, tiles[i], batch, columns);
+    }
+}
+
+template <class T> bool work(const Problem &problem, const Split &split, TaskSource source) {
+    Workspace<T> space(problem, split);
+    if (!space.ok()) return false;
+    for (int64_t i = 0; i < space.wide; ++i) space.map_row.data[i] = 0;
+    const int64_t units = problem.heads / split.fold;
+    for (int64_t task; (task = source.next(source.state)) >= 0;) {
+        // Units go by fastest, and within them the last rows first: under a causal mask those take longest.
+        const int64_t part = split.tasks_per_unit - 1 - task / (problem.batch * units);
+        const int64_t batch = task % (problem.batch * units) / units, unit = task % units;
+        const int64_t first = part * split.rows_per_task;
+        const int64_t last = first + split.rows_per_task < split.rows ? first + split.rows_per_task : split.rows;
+        Columns<T> columns = {nullptr, space.across.data, space.map_row.data, -1, unit};
+        if (split.received)
+            columns.received =
+                split.received + ((batch * problem.heads + unit) * split.tasks_per_unit + part) * problem.keys;
+        int64_t step;
+        for (int64_t row = first; row < last; row += step) {
+            step = split.tiles * Workspace<T>::width;
+            const int64_t stop = row + step < last ? row + step : last;
+            if (stop - row <= lanes<T>)
+                attend_rows<T, 1>(problem, split, space, batch, unit, row, stop, columns);
+            else
+                attend_rows<T, QKV_VECTORS>(problem, split, space, batch, unit, row, stop, columns);
+        }
+        flush_row(problem, batch, columns);
+    }
+    return true;
+}
+
+bool run(const Problem &problem, const Split &split, TaskSource source) {
+    return is_double(problem.dtype) ? work<double>(problem, split, source) : work<float>(problem, split, source);
+}
+
+}  // namespace
+
+extern const Kernel QKV_KERNEL;
+const Kernel QKV_KERNEL = {QKV_NAME, QKV_VECTORS * lanes<float>, QKV_VECTORS * lanes<double>, run};
+
+}  // namespace qkv

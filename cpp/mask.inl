@@ -1,0 +1,91 @@
+// The residual mask: a postfix program over one tile's block of keys, evaluated on bytes (keys, width) that are 0 or 1.
+
+template <class T, int Q>
+void push_interval(const MaskStep &step, const Tile<T, Q> &tile, int64_t batch, int64_t first, int64_t count, uint8_t *to) {
+    constexpr int width = Tile<T, Q>::width;
+    int32_t start[width], stop[width];
+    for (int lane = 0; lane < width; ++lane) {
+        start[lane] = step.first.of(batch)[tile.index[lane]];
+        stop[lane] = step.second.of(batch)[tile.index[lane]];
+    }
+    for (int64_t j = 0; j < count; ++j) {
+        const int32_t at = (int32_t)(first + j);
+        for (int lane = 0; lane < width; ++lane) to[j * width + lane] = (at >= start[lane]) & (at < stop[lane]);
+    }
+}
+
+template <class T, int Q>
+void push_equal(const MaskStep &step, const Tile<T, Q> &tile, int64_t batch, int64_t first, int64_t count, uint8_t *to) {
+    constexpr int width = Tile<T, Q>::width;
+    int32_t id[width];
+    for (int lane = 0; lane < width; ++lane) id[lane] = step.first.of(batch)[tile.index[lane]];
+    const int32_t *ids = step.second.of(batch) + first;
+    for (int64_t j = 0; j < count; ++j)
+        for (int lane = 0; lane < width; ++lane) to[j * width + lane] = ids[j] == id[lane];
+}
+
+template <class T, int Q>
+void push_array(const MaskStep &step, const Tile<T, Q> &tile, int64_t batch, int64_t first, int64_t count, uint8_t *to) {
+    constexpr int width = Tile<T, Q>::width;
+    const int64_t *stride = step.array.stride;
+    for (int lane = 0; lane < width; ++lane) {
+        const char *row = step.array.data + batch * stride[0] + tile.head[lane] * stride[1] + tile.index[lane] * stride[2] +
+                          first * stride[3];
+        for (int64_t j = 0; j < count; ++j) to[j * width + lane] = row[j * stride[3]] != 0;
+    }
+}
+
+// Runs the program; the result lies at the bottom of `stack`, whose slots are keys_in_block * width bytes.
+template <class T, int Q>
+void evaluate_mask(const Problem &problem, const Tile<T, Q> &tile, int64_t batch, int64_t first, int64_t count,
+                   uint8_t *stack) {
+    constexpr int64_t slot = keys_in_block * Tile<T, Q>::width;
+    const int64_t used = count * Tile<T, Q>::width;
+    int depth = 0;
+    for (int i = 0; i < problem.mask_steps; ++i) {
+        const MaskStep &step = problem.mask[i];
+        uint8_t *top = stack + depth * slot;
+        switch (step.op) {
+            case MaskOp::interval: push_interval(step, tile, batch, first, count, top), ++depth; break;
+            case MaskOp::equal: push_equal(step, tile, batch, first, count, top), ++depth; break;
+            case MaskOp::array: push_array(step, tile, batch, first, count, top), ++depth; break;
+            case MaskOp::both:
+                for (int64_t at = 0; at < used; ++at) top[at - 2 * slot] &= top[at - slot];
+                --depth;
+                break;
+            case MaskOp::either:
+                for (int64_t at = 0; at < used; ++at) top[at - 2 * slot] |= top[at - slot];
+                --depth;
+                break;
+            case MaskOp::negate:
+                for (int64_t at = 0; at < used; ++at) top[at - slot] ^= 1;
+                break;
+        }
+    }
+}
+
+// Sets the scores that the bounds or the program forbid to -inf.
+template <class T, int Q>
+void apply_mask(const Problem &problem, const Tile<T, Q> &tile, int64_t batch, int64_t first, int64_t count, uint8_t *stack,
+                T *scores) {
+    constexpr int L = lanes<T>;
+    const Vector<T> masked = splat<T>(-infinity<T>);
+    if (problem.mask_steps) {
+        evaluate_mask(problem, tile, batch, first, count, stack);
+        for (int64_t at = 0; at < count * Q * L; at += L)
+            store(scores + at, load_mask<T>(stack + at) ? load(scores + at) : masked);
+    }
+    if (first < tile.full_low || first + count > tile.full_high) {
+        IntVector<T> start[Q], stop[Q];
+        for (int q = 0; q < Q; ++q) {
+            start[q] = load_int<T>(tile.start + q * L);
+            stop[q] = load_int<T>(tile.stop + q * L);
+        }
+        for (int64_t j = 0; j < count; ++j)
+            for (int q = 0; q < Q; ++q) {
+                T *place = scores + (j * Q + q) * L;
+                const IntVector<T> key = IntVector<T>{} + (Int<T>)(first + j);
+                store(place, ((key >= start[q]) & (key < stop[q])) ? load(place) : masked);
+            }
+    }
+}

@@ -1,0 +1,169 @@
+// A tile: as many queries as there are lanes in QKV_VECTORS vectors, and what is kept for each while keys go by.
+
+constexpr int64_t keys_in_block = 128;
+
+template <class T, int Q> struct Tile {
+    static constexpr int width = Q * lanes<T>;
+
+    int rows;                                   // lanes in use; the others repeat the last query and are never written
+    int64_t head[width], index[width];          // which query of which head a lane holds
+    alignas(64) Int<T> start[width], stop[width];  // its bounds
+    int64_t low, high;                          // the union of the bounds: keys to visit
+    int64_t full_low, full_high;                // their intersection: keys that need no look at the bounds
+
+    T *query;   // (dim, width), scaled
+    T *output;  // (value_dim, width), relative to `maximum`
+    T *scores;  // (keys visited or of one block, width): scores, then exp(score - reference)
+    T *reference;  // (blocks, width): the maximum that each block's exponentials are relative to; for kept scores only
+    alignas(64) T maximum[width], sum[width];  // of the scores; of exp(score - maximum)
+    alignas(64) T cross[width];                // sum of exp(score - maximum) * (score - maximum), for the entropy
+    alignas(64) T travel[width];               // sum of exp(score - maximum) * |position - j|, for the distance
+    alignas(64) T normaliser[width];           // at the end: a weight is exp(score - maximum) * normaliser
+
+    T *top_score;        // (width, top_k), descending
+    int64_t *top_index;  // likewise
+    int64_t top_count[width];
+};
+
+// The first task of a tile: which queries, their bounds, the scaled queries with one query a lane, and nothing seen yet.
+template <class T, int Q>
+void open_tile(Tile<T, Q> &tile, const Problem &problem, int64_t fold, int64_t batch, int64_t unit, int64_t first, int rows,
+               T *row_copy) {
+    constexpr int width = Tile<T, Q>::width;
+    tile.rows = rows;
+    tile.low = tile.full_high = problem.keys;
+    tile.high = tile.full_low = 0;
+    for (int lane = 0; lane < width; ++lane) {
+        const int64_t row = first + (lane < rows ? lane : rows - 1);
+        tile.head[lane] = unit * fold + row % fold;
+        tile.index[lane] = row / fold;
+        int64_t start = 0, stop = problem.keys;
+        if (problem.start.data) {
+            start = problem.start.of(batch)[tile.index[lane]];
+            stop = problem.stop.of(batch)[tile.index[lane]];
+            start = start < 0 ? 0 : start;
+            stop = stop > problem.keys ? problem.keys : stop;
+            if (stop < start) start = stop = 0;
+        }
+        tile.start[lane] = (Int<T>)start;
+        tile.stop[lane] = (Int<T>)stop;
+        if (start < stop) {
+            tile.low = start < tile.low ? start : tile.low;
+            tile.high = stop > tile.high ? stop : tile.high;
+        }
+        tile.full_low = start > tile.full_low ? start : tile.full_low;
+        tile.full_high = stop < tile.full_high ? stop : tile.full_high;
+        tile.maximum[lane] = -infinity<T>;
+        tile.sum[lane] = tile.cross[lane] = tile.travel[lane] = 0;
+        tile.top_count[lane] = 0;
+    }
+    const Array &query = problem.query;
+    for (int lane = 0; lane < width; ++lane) {
+        const int64_t at = batch * query.stride[0] + tile.head[lane] * query.stride[1] + tile.index[lane] * query.stride[2];
+        load_row(problem.dtype, query.data + at * bytes_of(problem.dtype), problem.dim, row_copy);
+        for (int64_t d = 0; d < problem.dim; ++d) tile.query[d * width + lane] = row_copy[d] * (T)problem.scale;
+    }
+    for (int64_t i = 0; i < problem.value_dim * width; ++i) tile.output[i] = 0;
+}
+
+// Turns a block of scores into exp(score - maximum), moves the maximum to `top`, and adds to the sums. Everything is decided
+// lane by lane: where a lane's maximum stays, its rescaling is exactly 1, so a query's bits do not depend on its neighbours.
+template <class T, int Q>
+void soften(Tile<T, Q> &tile, const Problem &problem, int64_t first, int64_t count, T *scores, const T *top,
+            Vector<T> (&rescale)[Q]) {
+    constexpr int L = lanes<T>;
+    const bool measured = problem.entropy || problem.distance;
+    Vector<T> reference[Q], sum[Q], cross[Q], travel[Q];
+    IntVector<T> position[Q];
+    for (int q = 0; q < Q; ++q) {
+        const Vector<T> now = load(top + q * L);
+        reference[q] = now == -infinity<T> ? Vector<T>{} : now;  // no key yet: any number will do, all are masked
+        const Vector<T> moved = load(tile.maximum + q * L) - reference[q];
+        rescale[q] = exp_of<T>(moved);
+        store(tile.maximum + q * L, now);
+        const Vector<T> before = load(tile.sum + q * L);
+        // The sum of p (s - m) over p = exp(s - m), when m moves by d, becomes exp(d) (itself + d times the sum of p).
+        cross[q] = (load(tile.cross + q * L) + clamp_exponent<T>(moved) * before) * rescale[q];
+        sum[q] = before * rescale[q];
+        travel[q] = load(tile.travel + q * L) * rescale[q];
+        for (int lane = 0; lane < L; ++lane) position[q][lane] = (Int<T>)(tile.index[q * L + lane] + problem.offset - first);
+    }
+    Vector<T> block_sum[Q] = {}, block_cross[Q] = {}, block_travel[Q] = {};
+    if (!measured) {
+        for (int64_t j = 0; j < count; ++j)
+            for (int q = 0; q < Q; ++q) {
+                T *place = scores + (j * Q + q) * L;
+                const Vector<T> weight = exp_of<T>(load(place) - reference[q]);
+                block_sum[q] += weight;
+                store(place, weight);
+            }
+    } else {
+        for (int64_t j = 0; j < count; ++j)
+            for (int q = 0; q < Q; ++q) {
+                T *place = scores + (j * Q + q) * L;
+                const Vector<T> below = load(place) - reference[q];
+                const Vector<T> weight = exp_of<T>(below);
+                const IntVector<T> step = position[q] - (Int<T>)j;
+                block_sum[q] += weight;
+                block_cross[q] += weight * clamp_exponent<T>(below);
+                block_travel[q] += weight * __builtin_convertvector(step < 0 ? -step : step, Vector<T>);
+                store(place, weight);
+            }
+    }
+    for (int q = 0; q < Q; ++q) {
+        store(tile.sum + q * L, sum[q] + block_sum[q]);
+        store(tile.cross + q * L, cross[q] + block_cross[q]);
+        store(tile.travel + q * L, travel[q] + block_travel[q]);
+    }
+}
+
+inline float log_of(float x) { return __builtin_logf(x); }
+inline double log_of(double x) { return __builtin_log(x); }
+
+// What is known once all keys have gone by: the output, and the statistics of single queries.
+template <class T, int Q> void close_tile(Tile<T, Q> &tile, const Problem &problem, int64_t batch) {
+    constexpr int width = Tile<T, Q>::width;
+    const Array &output = problem.output;
+    for (int lane = 0; lane < tile.rows; ++lane) {
+        const int64_t head = tile.head[lane], index = tile.index[lane];
+        const int64_t at = (batch * problem.heads + head) * problem.queries + index;
+        const T *sinks = (const T *)problem.sink.data;
+        const T sink = sinks ? sinks[head * problem.sink.stride[1]] : -infinity<T>;
+        const T maximum = tile.maximum[lane], sum = tile.sum[lane];
+        const bool empty = sum == 0;  // the largest score alone adds 1
+        T lse = sink, normaliser = 0;
+        if (!empty) {
+            const T reference = sink > maximum ? sink : maximum;
+            T total = sum, shrink = 1;
+            if (sinks) {
+                shrink = (T)__builtin_exp((double)(maximum - reference));
+                total = sum * shrink + (T)__builtin_exp((double)(sink - reference));
+            }
+            normaliser = shrink / total;
+            lse = reference + log_of(total);
+        }
+        const bool broken = sum != sum;  // a NaN or an infinite score: the whole row is NaN
+        tile.normaliser[lane] = normaliser;
+        if (problem.lse) ((T *)problem.lse)[at] = lse;
+        if (problem.max_score) ((T *)problem.max_score)[at] = broken ? sum : maximum;
+        if (problem.distance) ((T *)problem.distance)[at] = empty ? (T)0 : tile.travel[lane] * normaliser;
+        if (problem.entropy) {
+            const T entropy = empty ? (T)0 : (sum * (lse - maximum) - tile.cross[lane]) * normaliser;
+            ((T *)problem.entropy)[at] = entropy < 0 ? (T)0 : entropy;
+        }
+        if (problem.top_k) {
+            T *weights = (T *)problem.top_weights + at * problem.top_k;
+            int64_t *indices = problem.top_indices + at * problem.top_k;
+            for (int64_t i = 0; i < problem.top_k; ++i) {
+                const bool found = i < tile.top_count[lane];
+                indices[i] = found ? tile.top_index[lane * problem.top_k + i] : -1;
+                const T score = found ? tile.top_score[lane * problem.top_k + i] : (T)0;
+                weights[i] = found ? (T)__builtin_exp((double)(score - maximum)) * normaliser : (T)0;
+            }
+        }
+        const int64_t place = batch * output.stride[0] + head * output.stride[1] + index * output.stride[2];
+        store_row(problem.output_dtype, tile.output + lane, width, normaliser, problem.value_dim,
+                  output.data + place * bytes_of(problem.output_dtype));
+    }
+    for (int lane = tile.rows; lane < width; ++lane) tile.normaliser[lane] = 0;
+}
