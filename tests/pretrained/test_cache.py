@@ -46,7 +46,7 @@ def test_remove_takes_what_an_interrupted_get_left(shipped: Entry, cache: Path) 
 
 
 def test_remove_of_what_is_not_there(shipped: Entry, cache: Path) -> None:
-    with pytest.raises(ModelError, match="'minilm' is not in the cache .* nothing to remove"):
+    with pytest.raises(ModelError, match=r"'minilm' is not in the cache .* nothing to remove"):
         pretrained.remove("minilm")
     with pytest.raises(ModelError, match="'minlm' is not in the catalogue"):
         pretrained.remove("minlm")

@@ -167,7 +167,8 @@ def _tokenizer(transformers: ModuleType, source: str, options: dict[str, Any]) -
         tokenizer: PreTrainedTokenizerBase = transformers.AutoTokenizer.from_pretrained(source, **options)
     except (OSError, KeyError, ValueError, TypeError, AttributeError):  # what it raises where there is none
         return None
-    return tokenizer
+    # Without any file some classes begin an empty vocabulary, in which every word would be unknown.
+    return tokenizer if len(tokenizer) > len(tokenizer.all_special_tokens) else None
 
 
 def _kind(transformers: ModuleType, model: PreTrainedModel) -> Kind:
