@@ -40,15 +40,13 @@ function usePixelDensity(): number {
   return density;
 }
 
-/** The width that an element has been given, followed as it changes. */
+/** The room inside an element, followed as it changes; 0 before it is known. */
 export function useWidth<E extends HTMLElement>(): [Ref<E>, number] {
   const ref = useRef<E>(null);
   const [width, setWidth] = useState(0);
   useLayoutEffect(() => {
     const element = ref.current!;
-    const measure = () => setWidth(Math.floor(element.clientWidth));
-    measure();
-    const observer = new ResizeObserver(measure);
+    const observer = new ResizeObserver(([entry]) => setWidth(Math.floor(entry!.contentRect.width)));
     observer.observe(element);
     return () => observer.disconnect();
   }, []);

@@ -19,7 +19,7 @@ export function MapView() {
   const [room, width] = useWidth<HTMLElement>();
   const canvas = useRef<HTMLCanvasElement>(null);
   useEffect(() => {
-    if (width > 0) map.room.value = { width, tallest: Math.max(420, Math.min(760, innerHeight - 180)), narrow: width < 480 };
+    if (width > 0) map.room.value = { width, tallest: Math.max(420, Math.min(760, innerHeight * 0.68)), narrow: width < 480 };
   }, [width]);
   const ready = map.room.value.width > 0;
   useEffect(() => (canvas.current === null ? undefined : attachGestures(canvas.current, explorer, map)), [ready]);
@@ -33,7 +33,7 @@ export function MapView() {
     <section class="map" ref={room}>
       <div class="title">
         <h2>
-          {explorer.preview.value === null ? say("mapTitle") : say("mapPreview", { head: name })} {head && <Formula head={head} dim={explorer.stack.value.head_dim} />}
+          {explorer.preview.value === null ? say("mapTitle") : say("mapPreview", { head: name })} {explorer.preview.value === null && head && <Formula head={head} dim={explorer.stack.value.head_dim} />}
         </h2>
         <span class="tools">
           {map.zoomable.value && <ZoomButtons />}

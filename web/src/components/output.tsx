@@ -6,7 +6,7 @@ import { fixed, weightText } from "../format";
 import { Say, say } from "../i18n/language";
 import { label } from "../text";
 
-const SHOWN = 7;
+const SHOWN = 5;
 const BAR = 58;
 
 export function Output({ pair, query }: { pair: Pair; query: string }) {

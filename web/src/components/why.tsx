@@ -1,10 +1,11 @@
 /** Why this weight: a query times a key, dimension by dimension, down to the weight. */
 
-import { useSignal } from "@preact/signals";
+import { type Signal, useSignal } from "@preact/signals";
 import type { ComponentChildren } from "preact";
 import { usePage } from "../context";
 import type { Pair } from "../contract";
-import { dimensionAt, drawColumns, layoutColumns } from "../draw/columns";
+import { type ColumnsLayout, dimensionAt, drawColumns, layoutColumns } from "../draw/columns";
+import type { Picture } from "../draw/save";
 import { fixed, isRootScale, quantity, weightText } from "../format";
 import { Say, say } from "../i18n/language";
 import { axisLabel } from "../mapmodel";
@@ -14,98 +15,86 @@ import { Canvas, useWidth } from "./canvas";
 import { Output } from "./output";
 import { Save } from "./save";
 
+const WIDEST = 340;
+
 export function Why() {
   const { explorer } = usePage();
   const [room, width] = useWidth<HTMLElement>();
+  const dimension = useSignal<number | null>(null);
   const answer = explorer.pair.answer.value;
   const failure = explorer.pair.failure.value;
-  const { selection, querySide, keySide } = explorer;
+  const { selection, querySide, keySide, stack } = explorer;
   const query = label(querySide.value.tokens[selection.value.query]);
   const key = label(keySide.value.tokens[selection.value.key]);
+  const pair = answer?.question.stack === selection.value.stack ? answer.value : null;
+  const layout = layoutColumns(Math.max(60, Math.min(width, WIDEST)), stack.value.head_dim);
+  const picture = usePicture(pair, layout, dimension);
+  const { layer, head } = selection.value;
   return (
     <section class="why" ref={room}>
-      <h2>
-        <Say of="whyTitle" query={query} k={key} />
-      </h2>
-      <p class="note">{say("whyNote", { dim: explorer.stack.value.head_dim })}</p>
+      <div class="title">
+        <h2>
+          <Say of="whyTitle" query={query} k={key} />
+        </h2>
+        <Save picture={picture} name={`qkv-${explorer.overview.model}-${stack.value.name}-L${layer}H${head}-q${selection.value.query}-k${selection.value.key}`} />
+      </div>
+      <p class="note dimension">{pair !== null && dimension.value !== null ? <Dimension pair={pair} index={dimension.value} /> : say("whyNote", { dim: stack.value.head_dim })}</p>
       {failure !== null && <p class="note problem">{say("failed", { message: failure })}</p>}
-      {answer !== null && answer.question.stack === selection.value.stack && width > 0 && (
+      {pair !== null && picture !== null && width > 0 && (
         <>
-          <Columns pair={answer.value} width={width} />
-          <Sum pair={answer.value} query={query} k={key} />
-          <Output pair={answer.value} query={query} />
+          <Canvas
+            picture={picture}
+            label={say("whyColumns")}
+            onPointerMove={(event) => (dimension.value = dimensionAt(layout, event.offsetY))}
+            onPointerLeave={() => (dimension.value = null)}
+          />
+          <Sum pair={pair} query={query} k={key} />
+          <Output pair={pair} query={query} />
         </>
       )}
     </section>
   );
 }
 
-function Columns({ pair, width }: { pair: Pair; width: number }) {
+function usePicture(pair: Pair | null, layout: ColumnsLayout, dimension: Signal<number | null>): Picture | null {
   const { explorer } = usePage();
-  const pointed = useSignal<number | null>(null);
-  const layout = layoutColumns(Math.min(width, 340), pair.product.length);
-  const picture = {
-    width: layout.width,
-    height: layout.height,
-    draw: (surface: Parameters<typeof drawColumns>[0]) =>
-      drawColumns(surface, {
-        layout,
-        pair,
-        query: axisLabel(explorer.querySide.value.tokens, pair.query),
-        key: axisLabel(explorer.keySide.value.tokens, pair.key),
-        pointed: pointed.value,
-        palette: palette.value,
-      }),
+  if (pair === null) return null;
+  const scene = {
+    layout,
+    pair,
+    query: axisLabel(explorer.querySide.value.tokens, pair.query),
+    key: axisLabel(explorer.keySide.value.tokens, pair.key),
+    pointed: dimension.value,
+    palette: palette.value,
   };
-  const index = pointed.value;
-  const { stack, layer, head } = explorer.selection.value;
-  return (
-    <>
-      <Canvas
-        picture={picture}
-        label={say("whyColumns")}
-        onPointerMove={(event) => (pointed.value = dimensionAt(layout, event.offsetY))}
-        onPointerLeave={() => (pointed.value = null)}
-      />
-      <p class="note under">
-        <span>
-          {index !== null && index < pair.product.length && (
-            <Say of="whyDimension" index={index} q={fixed(pair.query_vector[index]!, 2)} k={fixed(pair.key_vector[index]!, 2)} product={fixed(pair.product[index]!, 2)} />
-          )}
-        </span>
-        <Save picture={picture} name={`qkv-${explorer.overview.model}-${stack}-L${layer}H${head}-q${pair.query}-k${pair.key}`} />
-      </p>
-    </>
-  );
+  return { width: layout.width, height: layout.height, draw: (surface) => drawColumns(surface, scene) };
 }
 
-/** Each operation on a line of its own: what is done, and the number after it. */
+function Dimension({ pair, index }: { pair: Pair; index: number }) {
+  const at = (values: readonly number[]) => fixed(values[index] ?? 0, 2);
+  return <Say of="whyDimension" index={index} q={at(pair.query_vector)} k={at(pair.key_vector)} product={at(pair.product)} />;
+}
+
+/** Each operation on a line of its own: what is done, the number after it, and why. */
 function Sum({ pair, query, k }: { pair: Pair; query: string; k: string }) {
-  const dim = pair.product.length;
-  const root = isRootScale(pair.scale, dim);
+  const root = isRootScale(pair.scale, pair.product.length);
   return (
     <div class="sum">
-      <Line title={say("whySum")} number={fixed(pair.dot, 2)}>
+      <Line number={fixed(pair.dot, 2)} why={say("whySum")}>
         <span class="q">q</span>·<span class="k">k</span>
       </Line>
       {pair.scale !== 1 && (
-        <Line title={say(root ? "whyScale" : "whyScaleOwn")} number={fixed(pair.scaled, 2)}>
-          {root ? (
-            <>
-              ÷ √<span class="root">{dim}</span>
-            </>
-          ) : (
-            `× ${Number(pair.scale.toPrecision(3))}`
-          )}
+        <Line number={fixed(pair.scaled, 2)} why={say(root ? "whyScale" : "whyScaleOwn")}>
+          {root ? `÷ √${pair.product.length}` : `× ${Number(pair.scale.toPrecision(3))}`}
         </Line>
       )}
       {pair.softcap !== null && (
-        <Line title={say("whyCap", { cap: pair.softcap })} number={fixed(pair.capped, 2)}>
-          {pair.softcap} tanh(· ÷ {pair.softcap})
+        <Line number={fixed(pair.capped, 2)} why={say("whyCap", { cap: pair.softcap })}>
+          softcap
         </Line>
       )}
       {pair.bias !== 0 && (
-        <Line title={say("whyBias")} number={fixed(pair.score, 2)}>
+        <Line number={fixed(pair.score, 2)} why={say("whyBias")}>
           {pair.bias < 0 ? "−" : "+"} {quantity(Math.abs(pair.bias))}
         </Line>
       )}
@@ -116,18 +105,21 @@ function Sum({ pair, query, k }: { pair: Pair; query: string; k: string }) {
       ) : pair.lse === null ? (
         <p class="note">{say("whyNothing")}</p>
       ) : (
-        <Line title={say("whySoftmax", { lse: fixed(pair.lse, 2) })} number={weightText(pair.weight)} weight>
-          softmax <span class="exponent">e^({fixed(pair.score, 2)} − {fixed(pair.lse, 2)})</span>
+        <Line number={weightText(pair.weight)} why={`= e^(${fixed(pair.score, 2)} − ${fixed(pair.lse, 2)})`} title={say("whySoftmax", { lse: fixed(pair.lse, 2) })} weight>
+          softmax
         </Line>
       )}
     </div>
   );
 }
 
-function Line({ title, number, weight, children }: { title: string; number: string; weight?: boolean; children: ComponentChildren }) {
+function Line({ number, why, title, weight, children }: { number: string; why: string; title?: string; weight?: boolean; children: ComponentChildren }) {
   return (
     <p class="step" title={title}>
-      <span class="formula">{children}</span> <span class="equals">=</span> <span class={weight ? "number meaning-w" : "number"}>{number}</span>
+      <span class="formula">{children}</span>
+      <span class="equals">=</span>
+      <span class={weight ? "number meaning-w" : "number"}>{number}</span>
+      <span class="note">{why}</span>
     </p>
   );
 }

@@ -37,7 +37,7 @@ export interface Camera {
 
 /** No cell is drawn larger than this when the whole map is seen, nor larger than `LARGEST` by zooming. */
 const COMFORTABLE = 31;
-const LARGEST = 56;
+const LARGEST = 44;
 /** From this size on, cells are drawn one by one, with gaps and labels. */
 export const CELLS = 11;
 /** From this size on, strong cells show their number. */

@@ -14,7 +14,7 @@ export interface ColumnsLayout {
 
 export function layoutColumns(width: number, dimensions: number): ColumnsLayout {
   const top = 22;
-  const rowHeight = Math.max(2.5, Math.min(9.5, 320 / dimensions));
+  const rowHeight = Math.max(2, Math.min(8.4, 270 / dimensions));
   return { width, height: Math.ceil(top + rowHeight * dimensions + 4), top, rowHeight, dimensions };
 }
 

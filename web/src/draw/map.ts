@@ -24,7 +24,10 @@ export interface MapPicture {
 
 export const LABEL_SIZE = 12;
 const SMALL = 10.5;
+/** Cells show their number from this weight on; when they are large, from the lesser one. */
 const STRONG = 0.3;
+const WORTH_READING = 0.01;
+const LARGE = 36;
 
 export function drawMap(surface: Surface, picture: MapPicture): void {
   const { layout, camera } = picture;
@@ -46,9 +49,10 @@ function drawCells(surface: Surface, picture: MapPicture, tile: Tile): void {
   const { layout, camera, palette } = picture;
   const [firstRow, lastRow] = seenRows(camera, layout);
   const [firstColumn, lastColumn] = seenColumns(camera, layout);
-  const gap = Math.min(camera.rowScale, camera.columnScale) >= 18 ? 1 : 0.5;
+  const size = Math.min(camera.rowScale, camera.columnScale);
+  const gap = size >= 18 ? 1 : 0.5;
   const radius = Math.min(3, camera.columnScale / 8);
-  const numbers = Math.min(camera.rowScale, camera.columnScale) >= NUMBERS;
+  const least = size < NUMBERS ? Infinity : size < LARGE ? STRONG : WORTH_READING;
   const empty = css(mix(parseHex(palette.paper), parseHex(palette.text), 0.022));
   for (let row = firstRow; row < lastRow; row++) {
     for (let column = firstColumn; column < lastColumn; column++) {
@@ -60,7 +64,7 @@ function drawCells(surface: Surface, picture: MapPicture, tile: Tile): void {
       const width = camera.columnScale - 2 * gap;
       const height = camera.rowScale - 2 * gap;
       surface.rect(x, y, width, height, weight < 0.002 ? empty : css(colour), radius);
-      if (numbers && weight >= STRONG) {
+      if (weight >= least) {
         surface.text(x + width / 2, y + height / 2 + 0.5, cellWeight(weight), { fill: readableOn(colour, palette), size: 10.5, align: "center" });
       }
     }

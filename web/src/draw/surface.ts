@@ -6,7 +6,7 @@
 
 export type Face = "sans" | "serif" | "mono";
 
-/** A picture with a pixel a cell, drawn without smoothing. */
+/** A picture with a pixel a cell. */
 export interface Raster {
   readonly width: number;
   readonly height: number;
@@ -102,7 +102,9 @@ export class CanvasSurface implements Surface {
   }
 
   image(raster: Raster, x: number, y: number, width: number, height: number): void {
-    this.context.imageSmoothingEnabled = false;
+    // Enlarged cells stay sharp; a picture made smaller must not lose thin lines.
+    this.context.imageSmoothingEnabled = width * this.context.getTransform().a < raster.width;
+    this.context.imageSmoothingQuality = "high";
     this.context.drawImage(bitmapOf(raster), x, y, width, height);
   }
 

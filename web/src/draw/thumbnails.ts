@@ -48,7 +48,7 @@ const SIZE = 10;
 export function drawGrid(surface: Surface, picture: GridPicture): void {
   const { grid, values, palette, selected, pointed } = picture;
   const now = pointed ?? selected;
-  const everyHead = Math.ceil(17 / grid.stepX);
+  const everyHead = Math.ceil(13.5 / grid.stepX);
   const everyLayer = Math.ceil(12 / grid.stepY);
   picture.headNames.forEach((name, head) => {
     const marked = now?.head === head;
