@@ -9,7 +9,7 @@ import { EmbeddedSource } from "../src/source/embedded";
 import { ServerSource } from "../src/source/server";
 import { AnswerError, ConnectionError } from "../src/source/source";
 import { find, label, running } from "../src/text";
-import fixture from "./fixtures/minilm.json";
+import fixture from "./fixtures/embedded.json";
 
 const embedded = fixture as unknown as Embedded;
 const { overview } = embedded;
@@ -54,7 +54,7 @@ describe("the text", () => {
 
 describe("the address", () => {
   it("holds the selection and gives it back", () => {
-    const selection = { stack: "encoder", layer: 3, head: 0, query: 4, key: 14 } as const;
+    const selection = { stack: "encoder", layer: 3, head: 7, query: 4, key: 14 } as const;
     expect(readHash(writeHash(selection), overview)).toEqual(selection);
   });
 
@@ -155,9 +155,9 @@ describe("the explorer", () => {
     explorer.movePair(-99, 99);
     expect(explorer.selection.value).toMatchObject({ query: 0, key: 14 });
     explorer.moveHead(1);
-    expect(explorer.selection.value.head).toBe(0);
-    explorer.moveHead(-1);
-    expect(explorer.selection.value.head).toBe(1);
+    expect(explorer.selection.value.head).toBe(2);
+    explorer.moveHead(-3);
+    expect(explorer.selection.value.head).toBe(11);
   });
 
   it("asks another query and takes its strongest reading as key", async () => {
