@@ -53,7 +53,6 @@ $(VENV)/.build-tools: $(VENV)/.python pyproject.toml constraints.txt build_backe
 	touch $@
 
 $(VENV)/.installed: $(VENV)/.build-tools $(SOURCES)
-	$(PIP) install --quiet -c constraints.txt --no-build-isolation --force-reinstall --no-deps .
 	$(PIP) install --quiet -c constraints.txt --no-build-isolation ".[all]"
 	touch $@
 
