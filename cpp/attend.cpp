@@ -11,7 +11,7 @@
 namespace qkv {
 namespace {
 
-constexpr int most_tiles = 6;               // sharing a block of keys; more gain nothing
+constexpr int most_tiles = 8;               // sharing a block of keys; more gain nothing
 constexpr int64_t kept_bytes = 1 << 19;     // of kept scores, by which tiles share the second-level cache
 constexpr int64_t received_parts = 64;      // tasks in all that sum `received`, before heads alone are enough
 constexpr int64_t most_parts_a_head = 32;

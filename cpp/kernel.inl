@@ -20,7 +20,7 @@ namespace {
 #include "bias.inl"
 #include "statistics.inl"
 
-constexpr int most_tiles = 8;
+constexpr int tiles_held = 8;  // at most this many tiles share a block of keys
 
 // One thread's memory, taken once for all its tasks.
 template <class T> struct Workspace {
@@ -99,7 +99,7 @@ template <class T, int Q>
 void attend_rows(const Problem &problem, const Split &split, Workspace<T> &space, int64_t batch, int64_t unit, int64_t first,
                  int64_t last, Columns<T> &columns) {
     constexpr int width = Tile<T, Q>::width;
-    Tile<T, Q> tiles[most_tiles];
+    Tile<T, Q> tiles[tiles_held];
     int used = 0;
     int64_t low = problem.keys, high = 0;
     for (int64_t row = first; row < last; row += width, ++used) {

@@ -1,26 +1,46 @@
 // The statistics that need more than a sum a lane: the largest scores of a row, and sums of weights over columns.
 
-// Keeps the top_k largest scores of each lane, the earlier key first where they tie. A NaN ranks below every number.
+constexpr int64_t keys_in_chunk = 8;
+
+// Puts one score in its place among a lane's best: after what is as large, for that came earlier; a NaN after all numbers.
+template <class T> void insert_score(T score, int64_t key, T *best, int64_t *index, int64_t &held, int64_t top_k) {
+    int64_t place = held < top_k ? held++ : top_k - 1;
+    for (; place > 0 && (score > best[place - 1] || (best[place - 1] != best[place - 1] && score == score)); --place) {
+        best[place] = best[place - 1];
+        index[place] = index[place - 1];
+    }
+    best[place] = score;
+    index[place] = key;
+}
+
+// Keeps the top_k largest scores of each lane. The largest of a few keys at a time tells whether any of them is wanted.
 template <class T, int Q>
 void rank(Tile<T, Q> &tile, int64_t top_k, int64_t first, int64_t count, const T *scores, const T *top) {
-    constexpr int width = Tile<T, Q>::width;
+    constexpr int L = lanes<T>, width = Tile<T, Q>::width;
+    const int64_t chunks = (count + keys_in_chunk - 1) / keys_in_chunk;
+    T largest[keys_in_block / keys_in_chunk * width];
+    for (int64_t chunk = 0; chunk < chunks; ++chunk)
+        for (int q = 0; q < Q; ++q) {
+            const int64_t stop = (chunk + 1) * keys_in_chunk < count ? (chunk + 1) * keys_in_chunk : count;
+            Vector<T> most = splat<T>(-infinity<T>);
+            for (int64_t j = chunk * keys_in_chunk; j < stop; ++j) most = larger(load(scores + j * width + q * L), most);
+            store(largest + chunk * width + q * L, most);
+        }
     for (int lane = 0; lane < tile.rows; ++lane) {
         T *best = tile.top_score + lane * top_k;
         int64_t *index = tile.top_index + lane * top_k;
         int64_t held = tile.top_count[lane];
-        if (held == top_k && !(top[lane] > best[top_k - 1]) && best[top_k - 1] == best[top_k - 1]) continue;
-        for (int64_t j = 0; j < count; ++j) {
-            const T score = scores[j * width + lane];
-            if (score == -infinity<T>) continue;
-            if (held == top_k && !(score > best[top_k - 1]) && (score != score || best[top_k - 1] == best[top_k - 1])) continue;
-            int64_t place = held < top_k ? held++ : top_k - 1;
-            while (place > 0 && (score > best[place - 1] || (best[place - 1] != best[place - 1] && score == score))) {
-                best[place] = best[place - 1];
-                index[place] = index[place - 1];
-                --place;
+        // What a score has to exceed; while there is room, everything that is not masked is taken, NaN too.
+        const auto bar = [&] { return best[top_k - 1] == best[top_k - 1] ? best[top_k - 1] : -infinity<T>; };
+        if (held == top_k && !(top[lane] > bar())) continue;
+        for (int64_t chunk = 0; chunk < chunks; ++chunk) {
+            if (held == top_k && !(largest[chunk * width + lane] > bar())) continue;
+            const int64_t stop = (chunk + 1) * keys_in_chunk < count ? (chunk + 1) * keys_in_chunk : count;
+            for (int64_t j = chunk * keys_in_chunk; j < stop; ++j) {
+                const T score = scores[j * width + lane];
+                if (held < top_k ? score != -infinity<T> : score > bar())
+                    insert_score(score, first + j, best, index, held, top_k);
             }
-            best[place] = score;
-            index[place] = first + j;
         }
         tile.top_count[lane] = held;
     }
