@@ -15,8 +15,8 @@ from rich.text import Text
 
 from ..errors import ArgumentError, ModelError
 from ._app import app
+from ._opening import open_model
 from ._terminal import console, ink_bar, palette
-from .models import open_model
 
 if TYPE_CHECKING:
     import numpy as np
