@@ -29,9 +29,12 @@ if TYPE_CHECKING:
 LARGEST_PAGE = 50_000_000
 """Bytes; a browser opens this within seconds, and mail takes it."""
 
-_SCRIPT = re.compile(r"<script\b[^>]*\bsrc=\"\./([^\"]+)\"[^>]*>\s*</script>")
-_STYLE = re.compile(r"<link\b(?=[^>]*\brel=\"stylesheet\")[^>]*\bhref=\"\./([^\"]+)\"[^>]*>")
-_OTHER_LINK = re.compile(r"<link\b(?=[^>]*\brel=\"(?:modulepreload|icon)\")[^>]*>")
+_ELEMENTS = re.compile(
+    r"<script\b[^>]*\bsrc=\"\./(?P<script>[^\"]+)\"[^>]*>\s*</script>"
+    r"|<link\b(?=[^>]*\brel=\"stylesheet\")[^>]*\bhref=\"\./(?P<style>[^\"]+)\"[^>]*>"
+    r"|<link\b(?=[^>]*\brel=\"(?:modulepreload|icon)\")[^>]*>"
+)
+"""What the page's index names. One pattern, one pass: what was put in is never looked at again."""
 
 
 def save_html(
@@ -80,16 +83,14 @@ def inline(index: str, files: dict[str, str], data: Embedded) -> str:
     """Return the page ``index`` with the scripts and styles that it names, and ``data``, inside."""
     hashes: list[str] = []
 
-    def script(match: re.Match[str]) -> str:
-        code = _inert(_named(files, match[1]))
-        hashes.append(base64.b64encode(hashlib.sha256(code.encode()).digest()).decode())
-        return f'<script type="module">{code}</script>'
+    def put_in(match: re.Match[str]) -> str:
+        if match["script"]:
+            code = _inert(_named(files, match["script"]))
+            hashes.append(base64.b64encode(hashlib.sha256(code.encode()).digest()).decode())
+            return f'<script type="module">{code}</script>'
+        return f"<style>{_inert(_named(files, match['style']))}</style>" if match["style"] else ""
 
-    def style(match: re.Match[str]) -> str:
-        return f"<style>{_inert(_named(files, match[1]))}</style>"
-
-    page = _OTHER_LINK.sub("", index)
-    page = _STYLE.sub(style, _SCRIPT.sub(script, page))
+    page = _ELEMENTS.sub(put_in, index)
     if not hashes:
         raise ServerError("the built page names no script that could be inlined: run `npm run build` in web/ again")
     allowed = " ".join(f"'sha256-{value}'" for value in hashes)

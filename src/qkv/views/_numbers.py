@@ -40,9 +40,9 @@ def of_head(record: Attention, name: Literal["query", "key", "value"], at: int) 
         TraceError: the trace keeps statistics only.
     """
     if name not in record.tensors:
-        whole: NDArray[Any] = getattr(record, name)  # raises, and says what to do
-        return whole[at]
-    return record.tensors.select(name, [at])[0]
+        getattr(record, name)  # raises, and says what to do
+    found: NDArray[Any] = record.tensors.select(name, [at])[0]
+    return found
 
 
 def shared(record_heads: int, key_heads: int, head: int) -> int:
