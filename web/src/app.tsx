@@ -5,6 +5,7 @@ import { Header, Wordmark } from "./components/header";
 import { Heads } from "./components/heads";
 import { Keys, keysOpen } from "./components/keys";
 import { MapView } from "./components/map";
+import { Output } from "./components/output";
 import { NextTokens } from "./components/predictions";
 import { Reading } from "./components/reading";
 import { Why } from "./components/why";
@@ -25,6 +26,7 @@ export function App({ page }: { page: Page }) {
           <MapView />
           <div class="reasons">
             <Why />
+            <Output />
             <NextTokens />
           </div>
         </div>

@@ -1,5 +1,6 @@
 /** This head in figures, with their units and one sentence each. */
 
+import { signal } from "@preact/signals";
 import { usePage } from "../context";
 import type { HeadFigures } from "../contract";
 import { fixed } from "../format";
@@ -16,6 +17,9 @@ interface Figure {
   readonly digits: number;
   readonly unit?: MessageName;
 }
+
+/** The figure whose sentence is shown. */
+const explained = signal<MessageName | null>(null);
 
 export function Figures() {
   const { explorer } = usePage();
@@ -37,8 +41,12 @@ export function Figures() {
       </h2>
       <dl>
         {figuresOf(figures, keys, stack.query_side === stack.key_side).map(({ name, note, value, most, digits, unit }) => (
-          <div class="figure" key={name} title={say(note, { bits })}>
-            <dt>{say(name)}</dt>
+          <div class="figure" key={name}>
+            <dt>
+              <button type="button" aria-expanded={explained.value === name} title={say(note, { bits })} onClick={() => (explained.value = explained.value === name ? null : name)}>
+                {say(name)}
+              </button>
+            </dt>
             <dd>
               <span class="bar weight" style={{ width: `${Math.max(2, 44 * Math.min(1, value / most))}px` }} />
               <span class="number">
@@ -46,6 +54,7 @@ export function Figures() {
                 {unit && ` ${say(unit)}`}
               </span>
             </dd>
+            {explained.value === name && <dd class="note">{say(note, { bits })}</dd>}
           </div>
         ))}
       </dl>
@@ -53,6 +62,7 @@ export function Figures() {
   );
 }
 
+/** Where one text reads another there is no neighbour and no distance. */
 function figuresOf(figures: HeadFigures, keys: number, own: boolean): Figure[] {
   const share = { most: 1, digits: 2 } as const;
   const found: Figure[] = [
@@ -62,8 +72,8 @@ function figuresOf(figures: HeadFigures, keys: number, own: boolean): Figure[] {
   if (own) {
     found.push({ name: "previous", note: "previousNote", value: figures.previous, ...share });
     found.push({ name: "nextToken", note: "nextNote", value: figures.next, ...share });
+    found.push({ name: "distance", note: "distanceNote", value: figures.distance, most: Math.max(1, keys / 2), digits: 1, unit: "tokensUnit" });
   }
-  found.push({ name: "distance", note: "distanceNote", value: figures.distance, most: Math.max(1, keys / 2), digits: 1, unit: "tokensUnit" });
   if (figures.induction !== null) found.push({ name: "induction", note: "inductionNote", value: figures.induction, ...share });
   return found;
 }

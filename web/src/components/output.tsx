@@ -1,22 +1,27 @@
 /** What a query's output is made of: weight times length of value, because a weight alone misleads. */
 
 import { usePage } from "../context";
-import type { Pair } from "../contract";
 import { fixed, weightText } from "../format";
 import { Say, say } from "../i18n/language";
 import { label } from "../text";
 
 const SHOWN = 5;
+/** Keys that are read with less than this are summed up in one line. */
+const LEAST = 0.005;
 const BAR = 58;
 
-export function Output({ pair, query }: { pair: Pair; query: string }) {
+export function Output() {
   const { explorer } = usePage();
+  const answer = explorer.pair.answer.value;
+  if (answer === null || answer.question.stack !== explorer.stack.value.name) return null;
+  const pair = answer.value;
+  const query = label(explorer.querySide.value.tokens[pair.query]);
   const { tokens } = explorer.keySide.value;
-  const links = pair.links.slice(0, SHOWN);
+  const links = pair.links.filter((link, index) => index === 0 || link.weight >= LEAST).slice(0, SHOWN);
   const rest = 1 - links.reduce((sum, link) => sum + link.weight, 0);
   const most = Math.max(1e-9, ...links.map((link) => link.weight * link.value_norm));
   return (
-    <div class="output">
+    <section class="output">
       <h2>
         <Say of="outputTitle" query={query} />
       </h2>
@@ -40,9 +45,9 @@ export function Output({ pair, query }: { pair: Pair; query: string }) {
         ))}
       </ul>
       <p class="note">
-        {rest > 0.005 && tokens.length > links.length && <>{say("outputRest", { count: tokens.length - links.length, weight: weightText(rest) })} · </>}
+        {rest > 0.0005 && tokens.length > links.length && <>{say("outputRest", { count: tokens.length - links.length, weight: weightText(rest) })} · </>}
         {say("outputLength", { norm: fixed(pair.output_norm, 2) })}
       </p>
-    </div>
+    </section>
   );
 }

@@ -1,10 +1,11 @@
 /** The text itself, on top: ask a word, and the others take the ink of the weight with which it reads them. */
 
 import { usePage } from "../context";
-import type { Side } from "../contract";
+import type { Overview, Side } from "../contract";
 import { Say, say } from "../i18n/language";
 import { LONG_TEXT, label } from "../text";
 import { theme } from "../theme";
+import { stackName } from "./header";
 import { Search } from "./search";
 import { TextPane } from "./textpane";
 
@@ -14,7 +15,7 @@ export function Reading() {
   const { explorer } = usePage();
   const querySide = explorer.querySide.value;
   const keySide = explorer.keySide.value;
-  const { layer, head } = explorer.selection.value;
+  const { stack, layer, head } = explorer.selection.value;
   const long = querySide.tokens.length > LONG_TEXT || keySide.tokens.length > LONG_TEXT;
   const generated = querySide.tokens.some((token) => token.generated);
   return (
@@ -23,7 +24,7 @@ export function Reading() {
         <p class="note">
           <Say
             of={touch.matches ? "readingTouch" : "reading"}
-            head={say("layerHead", { layer, head })}
+            head={named(explorer.overview, stack, layer, head)}
             query={label(querySide.tokens[explorer.query.value])}
             more={say(theme.value === "dark" ? "brighter" : "darker")}
           />
@@ -47,6 +48,11 @@ export function Reading() {
       )}
     </section>
   );
+}
+
+function named(overview: Overview, stack: string, layer: number, head: number): string {
+  const place = say("layerHead", { layer, head });
+  return overview.stacks.length > 1 ? `${stackName(stack)} · ${place}` : place;
 }
 
 function sideName(side: Side): string {

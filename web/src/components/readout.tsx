@@ -45,7 +45,8 @@ export function MapReadout() {
   }
   return (
     <p class="readout" aria-live="polite">
-      {line} <span class="hint">{hint()}</span>
+      <span>{line}</span>
+      <span class="hint">{hint()}</span>
     </p>
   );
 

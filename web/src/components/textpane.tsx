@@ -60,10 +60,9 @@ export function TextPane({ side, asks, reads, long }: Props) {
         if (marked[0]) bring(marked[0], pane.current!);
         return () => marked.forEach((span) => span.classList.remove("is-found"));
       }),
-      // What was chosen by other means is brought into the pane; what the pointer is on is there already.
+      // What is asked on the map or by keys is brought into the pane; what the pointer is on is there already.
       effect(() => {
-        const { query, key } = explorer.selection.value;
-        const span = spans[asks ? query : key];
+        const span = spans[asks ? explorer.query.value : (explorer.pointed.value.key ?? explorer.selection.value.key)];
         if (span && long && !pane.current!.matches(":hover")) bring(span, pane.current!);
       }),
     ];

@@ -12,7 +12,6 @@ import { axisLabel } from "../mapmodel";
 import { label } from "../text";
 import { palette } from "../theme";
 import { Canvas, useWidth } from "./canvas";
-import { Output } from "./output";
 import { Save } from "./save";
 
 const WIDEST = 340;
@@ -49,7 +48,6 @@ export function Why() {
             onPointerLeave={() => (dimension.value = null)}
           />
           <Sum pair={pair} query={query} k={key} />
-          <Output pair={pair} query={query} />
         </>
       )}
     </section>

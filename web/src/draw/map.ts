@@ -154,7 +154,7 @@ function drawRowAxis(surface: Surface, picture: MapPicture): void {
     if (y < layout.plot.y - 1 || y > layout.plot.y + layout.plot.height + 1) return;
     surface.text(layout.plot.x - 8, y, text, { ...style, align: "right" });
   };
-  const quiet = { fill: palette.soft, size: words ? LABEL_SIZE : SMALL, bold: false };
+  const quiet = { fill: palette.soft, size: words && camera.rowScale >= LABEL_SIZE + 3 ? LABEL_SIZE : SMALL, bold: false };
   for (const row of positions) write(row, words ? picture.rowLabels(row) : String(row), quiet);
   for (const row of marked) write(row, picture.rowLabels(row), { fill: palette.queryText, size: LABEL_SIZE, bold: true });
 }
@@ -169,7 +169,7 @@ function drawColumnAxis(surface: Surface, picture: MapPicture): void {
     if (x < layout.plot.x - 1 || x > layout.plot.x + layout.plot.width + 1) return;
     surface.text(x - 1, layout.plot.y - 8, text, { ...style, rotate: LABEL_ANGLE });
   };
-  const quiet = { fill: palette.soft, size: words ? LABEL_SIZE : SMALL, bold: false };
+  const quiet = { fill: palette.soft, size: words && camera.columnScale >= LABEL_SIZE + 3 ? LABEL_SIZE : SMALL, bold: false };
   for (const column of positions) write(column, words ? picture.columnLabels(column) : String(column), quiet);
   for (const column of marked) write(column, picture.columnLabels(column), { fill: palette.keyText, size: LABEL_SIZE, bold: true });
 }
