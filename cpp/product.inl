@@ -29,10 +29,8 @@ QKV_INLINE void multiply(const T *left, int64_t row, int64_t step, const T *righ
             const T a = left[r * row + t * step];
 #pragma GCC unroll 4
             for (int q = 0; q < Q; ++q) {
-                if constexpr (guarded)
-                    sum[r][q] += b[q] == (T)0 ? Vector<T>{} : a * b[q];
-                else
-                    sum[r][q] += a * b[q];
+                const Vector<T> next = sum[r][q] + a * b[q];
+                sum[r][q] = guarded ? (b[q] == (T)0 ? sum[r][q] : next) : next;
             }
         }
     }

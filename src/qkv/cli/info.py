@@ -1,0 +1,120 @@
+"""``qkv info``: what runs here, and with ``--explain`` which path a call takes."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import platform
+import sys
+from importlib import metadata
+from typing import Annotated, TypedDict
+
+import typer
+from rich.padding import Padding
+from rich.table import Table
+
+from ._app import app
+from ._terminal import console, palette
+
+_PACKAGES = ("numpy", "torch", "transformers", "tokenizers", "safetensors", "ml_dtypes")
+
+_PATHS = (
+    ("NumPy arrays, CPU tensors", "The compiled kernel. It reads them where they lie and never holds an N x M array."),
+    ("float32", "Computed in float32; output and statistics are float32."),
+    ("float16, bfloat16", "Read block by block into float32, computed there, rounded once at the end."),
+    ("float64", "Computed in float64 throughout."),
+    ("masks, biases", "Keys that no query of a block may see are skipped; the rest is masked within the block."),
+    ("statistics", "In the same pass. received and block_map keep one tile's weights, which is O(M) memory a thread."),
+    ("no keys, no queries", "The NumPy backend: there is nothing to compute."),
+    ("qkv.steps", "The NumPy reference, in float64: it makes every N x M array, to be looked at."),
+    ("qkv.weights", "NumPy, over the window of rows and columns that was asked for."),
+    ("tensors that require grad", "An error while gradients are on: there are none yet, and none are dropped in silence."),
+    ("CUDA tensors", "An error that says so: move them with .cpu()."),
+)
+
+
+class Facts(TypedDict):
+    """What ``qkv info --json`` prints."""
+
+    version: str
+    python: str
+    platform: str
+    isa: str
+    isas: list[str]
+    threads: int
+    compiler: str
+    packages: dict[str, str | None]
+    cache: str
+
+
+def facts() -> Facts:
+    """What runs here; nothing heavy is imported to find out.
+
+    Raises:
+        KernelError: where `QKV_ISA` or `QKV_THREADS` ask for what this machine has not.
+    """
+    import qkv
+    from qkv.attention._backends import _native
+    from qkv.pretrained import cache_folder
+
+    return {
+        "version": qkv.__version__,
+        "python": platform.python_version(),
+        "platform": f"{sys.platform} {platform.machine()}",
+        "isa": _native.isa(),
+        "isas": _native.isas(),
+        "threads": _native.threads(),
+        "compiler": _native.compiler(),
+        "packages": {name: _version(name) for name in _PACKAGES},
+        "cache": str(cache_folder()),
+    }
+
+
+def _version(name: str) -> str | None:
+    """Of an installed package; None where it cannot be imported."""
+    if importlib.util.find_spec(name) is None:
+        return None
+    try:
+        return metadata.version(name)
+    except metadata.PackageNotFoundError:
+        return None
+
+
+@app.command()
+def info(
+    as_json: Annotated[bool, typer.Option("--json", help="Print the facts as JSON.")] = False,
+    explain: Annotated[bool, typer.Option("--explain", help="Say which path a call takes, and why.")] = False,
+) -> None:
+    """Show what runs here: version, instruction set, threads, libraries, cache.
+
+    QKV_ISA (baseline, avx2, avx512) and QKV_THREADS choose another instruction set or number of threads.
+    """
+    found = facts()
+    if as_json:
+        answer = {**found, "paths": dict(_PATHS)} if explain else {**found}
+        typer.echo(json.dumps(answer, indent=2))
+        return
+    others = [name for name in found["isas"] if name != found["isa"]]
+    rows = [
+        ("qkv", found["version"]),
+        ("python", f"{found['python']}, {found['platform']}"),
+        ("instruction set", found["isa"] + (f" (also here: {', '.join(others)})" if others else "")),
+        ("threads", str(found["threads"])),
+        ("compiled by", found["compiler"]),
+        *((name, version or "not installed") for name, version in found["packages"].items()),
+        ("cache", found["cache"]),
+    ]
+    terminal = console()
+    terminal.print(_table(rows))
+    if explain:
+        terminal.print("\nWhich path a call of attend or observe takes:\n")
+        terminal.print(Padding(_table(_PATHS), (0, 0, 0, 2)))
+
+
+def _table(rows: list[tuple[str, str]] | tuple[tuple[str, str], ...]) -> Table:
+    table = Table.grid(padding=(0, 3))
+    table.add_column(style=palette().quiet)
+    table.add_column(overflow="fold")
+    for row in rows:
+        table.add_row(*row)
+    return table
