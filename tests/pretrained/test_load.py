@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
+import subprocess
+import sys
 import warnings
 from pathlib import Path
 
@@ -201,14 +204,13 @@ def test_hub_that_cannot_be_found_is_not_waited_for(monkeypatch: pytest.MonkeyPa
     assert _load._hub_answers()  # the proxy finds hosts that this machine cannot
 
 
-def test_hub_name_in_the_hubs_own_cache(bert_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_hub_name_in_the_hubs_own_cache(bert_folder: Path, tmp_path: Path) -> None:
     commit = "0" * 40
     store = tmp_path / "models--org--tiny"
     shutil.copytree(bert_folder, store / "snapshots" / commit)
     (store / "refs").mkdir()
     (store / "refs" / "main").write_text(commit)
-    monkeypatch.setattr(_load, "_hub_answers", lambda: False)
-    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
-    monkeypatch.setattr("transformers.utils.hub.constants.HF_HUB_CACHE", str(tmp_path))
-    opened = pretrained.load("org/tiny")
-    assert (opened.name, opened.title, opened.path) == ("org/tiny", "tiny", None)
+    lines = "from qkv import pretrained as p; found = p.load('org/tiny'); print(found.name, found.title, found.path)"
+    environment = os.environ | {"HF_HUB_CACHE": str(tmp_path), "HF_HUB_OFFLINE": "1"}
+    done = subprocess.run([sys.executable, "-c", lines], capture_output=True, text=True, env=environment)
+    assert done.stdout == "org/tiny tiny None\n", done.stderr

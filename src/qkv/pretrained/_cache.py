@@ -63,7 +63,7 @@ def disk_usage(name: str | None = None) -> int:
     """Bytes that this model takes in the cache, downloads not yet converted included; of all of them without a name."""
     if name is None:
         return sum(disk_usage(model.name) for model in catalogue())
-    return sum(_bytes_under(path) for path in _paths_of(entry(name)))
+    return sum(sum(sizes_under(path)) for path in _paths_of(entry(name)))
 
 
 def remove(name: str) -> int:
@@ -156,14 +156,15 @@ def leftovers(model: Entry) -> list[Path]:
     return [path for room in ("models", "archives") for path in (cache_folder() / room).glob(pattern)]
 
 
+def sizes_under(path: Path) -> list[int]:
+    """Sizes of the files in a folder (or of the one file), in which another process may be at work meanwhile."""
+    files = [path] if path.is_file() else [Path(folder, name) for folder, _, names in os.walk(path) for name in names]
+    return [size for file in files if (size := _size(file)) >= 0]
+
+
 def _paths_of(model: Entry) -> list[Path]:
     candidates = (model_folder(model.name), archive_file(model))
     return [path for path in candidates if path.exists()] + leftovers(model)
-
-
-def _bytes_under(path: Path) -> int:
-    files = [path] if path.is_file() else path.rglob("*")
-    return sum(max(_size(file), 0) for file in files if file.is_file())
 
 
 def _size(path: Path) -> int:

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 Kind = Literal["encoder", "decoder", "encoder-decoder"]
 
 _NO_LIMIT = 10**9  # a tokenizer that knows no limit says 1e30
+_VOCABULARIES = ("tokenizer*", "vocab*", "*.model", "*.spm")
 _PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt", "*.pkl")
 
 
@@ -136,7 +137,7 @@ def _open(name: str, folder: Path | None, trust_remote_code: bool, dtype: torch.
             output_loading_info=True,
             **options,
         )
-        tokenizer = _tokenizer(transformers, source, options)
+        tokenizer = _tokenizer(transformers, source, folder, options)
     if unread := sorted(key for key in report["missing_keys"] if "pooler" not in key):
         warnings.warn(f"model {name!r} lacks weights for {', '.join(unread[:3])}: they are random", stacklevel=3)
     return Pretrained(
@@ -162,7 +163,11 @@ def _model_class(transformers: ModuleType, config: PretrainedConfig) -> Any:
     return transformers.AutoModel
 
 
-def _tokenizer(transformers: ModuleType, source: str, options: dict[str, Any]) -> PreTrainedTokenizerBase | None:
+def _tokenizer(
+    transformers: ModuleType, source: str, folder: Path | None, options: dict[str, Any]
+) -> PreTrainedTokenizerBase | None:
+    if folder is not None and not any(path for pattern in _VOCABULARIES for path in folder.glob(pattern)):
+        return None
     try:
         tokenizer: PreTrainedTokenizerBase = transformers.AutoTokenizer.from_pretrained(source, **options)
     except (OSError, KeyError, ValueError, TypeError, AttributeError):  # what it raises where there is none
