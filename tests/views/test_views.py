@@ -152,7 +152,13 @@ def test_pair(layer: Attention, truth: Dense) -> None:
 
 @pytest.mark.parametrize("side", [1, 3, 4, 512])
 def test_window(layer: Attention, truth: Dense, side: int) -> None:
-    ranges = {((0, layer.queries), (0, layer.keys)), ((layer.queries // 3, layer.queries), (0, (layer.keys + 1) // 2))}
+    queries, keys = layer.queries, layer.keys
+    ranges = {
+        ((0, queries), (0, keys)),
+        ((queries // 3, queries), (0, (keys + 1) // 2)),
+        ((0, (queries + 1) // 2), (keys // 2, keys)),  # in a causal layer nearly all of it is masked
+        ((queries // 4, (3 * queries + 3) // 4), (keys // 3, (2 * keys + 2) // 3)),
+    }
     for rows, columns in ranges:
         for at, head in enumerate(layer.heads):
             header, values = window(layer, head, rows, columns, side)

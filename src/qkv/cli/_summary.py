@@ -23,6 +23,7 @@ _WHOLE = 160
 _AROUND = 24
 """Tokens printed on each side of the query and the key of a longer text."""
 _READS = 5
+_LEAST_SHOWN = 0.005
 
 _HABITS = {
     "induction": "continues what was said before (induction)",
@@ -69,7 +70,7 @@ def _print_reading(screen: Console, answers: Answers, opening: Selection) -> Non
     screen.print(Text.assemble((where, colours.quiet), (query, f"bold {colours.query}"), (" reads", colours.quiet)))
     line = Text()
     for start, stop in _excerpts(len(keys), opening["query"] if own else opening["key"], opening["key"]):
-        line.append(" … " if start else "", style=colours.quiet)
+        line.append("… " if start and not line else "", style=colours.quiet)
         for position in range(start, stop):
             token = keys[position]
             line.append(" " if token["space"] and position > start else "")
@@ -77,10 +78,12 @@ def _print_reading(screen: Console, answers: Answers, opening: Selection) -> Non
             if own and position == opening["query"]:
                 shown.stylize("underline")
             line.append_text(shown)
-        line.append(" …" if stop < len(keys) else "", style=colours.quiet)
+        line.append(" … " if stop < len(keys) else "", style=colours.quiet)
     screen.print(line)
     reads = Text()
     for link in row["links"][:_READS]:
+        if link["weight"] < _LEAST_SHOWN:
+            break
         reads.append("   " if reads else "")
         reads.append(_name(keys, link["key"]), style=colours.key)
         reads.append(f" {link['weight']:.2f}")
@@ -99,21 +102,21 @@ def _print_heads(screen: Console, stack: Stack, named: bool) -> None:
     # Shares are on one scale, so that grids can be compared; entropy and distance each on their own.
     grids = [grid("entropy", "entropy", " bits"), grid("first", "first", full=1.0)]
     if stack["name"] != "cross":
-        grids += [grid("previous", "previous", full=1.0), grid("next", "next", full=1.0)]
+        grids.append(grid("previous", "previous", full=1.0))
+        if not stack["causal"]:
+            grids.append(grid("next", "next", full=1.0))
         grids.append(grid("distance", "distance"))
     if any(head["induction"] is not None for row in figures for head in row):
         grids.append(grid("induction", "induction", full=1.0))
     if named:
         screen.print(Text(stack["name"], style="bold"))
     print_grids(screen, stack["layers"], stack["heads"], grids)
-    screen.print(
-        Text(
-            "Layers down, heads across; more ink is more. Entropy in bits; mean weight on the first"
-            + (", previous" if stack["name"] != "cross" else "")
-            + (" and next token; mean distance in tokens." if stack["name"] != "cross" else " token."),
-            style=palette().quiet,
-        )
+    shares = (
+        "first" if stack["name"] == "cross" else "first and previous" if stack["causal"] else "first, previous and next"
     )
+    words = f"Layers down, heads across; more ink is more. Entropy in bits; mean weight on the {shares} token"
+    words += "." if stack["name"] == "cross" else "; mean distance in tokens."
+    screen.print(Text(words, style=palette().quiet))
 
 
 def _print_notable(screen: Console, overview: Overview) -> None:
@@ -147,7 +150,7 @@ def _print_links(screen: Console, answers: Answers, opening: Selection, top: int
     screen.print(Text(where, style="bold"))
     table = Table.grid(padding=(0, 2, 0, 0))
     for justify in ("left", "left", "left", "right"):
-        table.add_column(no_wrap=True, max_width=24, overflow="ellipsis", justify=justify)  # type: ignore[arg-type]
+        table.add_column(no_wrap=True, max_width=24, overflow="ellipsis", justify=justify)
     for link in found:
         table.add_row(
             Text(_name(queries, link.query), style=colours.query),

@@ -12,11 +12,11 @@ import html
 import json
 import os
 import re
-import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from qkv._replacing import replacing
 from qkv.errors import ArgumentError, ServerError
 
 from ._files import page_files
@@ -76,7 +76,10 @@ def save_html(
         {name: file.content.decode("utf-8", "replace") for name, file in files.items()},
         answers.embedded(),
     )
-    return _write(Path(path), text)
+    path = Path(path)
+    with replacing(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+    return path
 
 
 def inline(index: str, files: dict[str, str], data: Embedded) -> str:
@@ -120,18 +123,3 @@ def _named(files: dict[str, str], name: str) -> str:
 def _inert(code: str) -> str:
     """Code in which HTML's parser sees no end of the element; such text can stand only in strings and patterns."""
     return re.sub(r"</(?=script|style)", r"<\\/", code, flags=re.IGNORECASE).replace("<!--", "<\\!--")
-
-
-def _write(path: Path, text: str) -> Path:
-    if not path.parent.is_dir():
-        raise ArgumentError(f"the page cannot be written to {path}: there is no folder {path.parent}")
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".part")
-    try:
-        with os.fdopen(handle, "w", encoding="utf-8") as file:
-            file.write(text)
-        Path(temporary).chmod(0o644)
-        os.replace(temporary, path)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise
-    return path

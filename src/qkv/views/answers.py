@@ -84,6 +84,20 @@ class Answers:
         if progress:
             progress(len(layers), len(layers))
 
+    def only(self, layers: Collection[int] | None, heads: Collection[int] | None) -> Answers:
+        """Return answers that show nothing but these layers and heads, and know all that these know."""
+        chosen = Answers(
+            self.trace,
+            sequence=self.sequence_index,
+            layer=self.layer,
+            head=self.head_index,
+            only_layers=layers,
+            only_heads=heads,
+            induction=self.induction,
+        )
+        chosen._surveys = self._surveys  # of whole layers, whatever is shown of them
+        return chosen
+
     def overview(self) -> Overview:
         """Return what the page opens on."""
         return self._overview

@@ -15,6 +15,7 @@ looked at, which `observe` finds in O(n) memory.
 from __future__ import annotations
 
 from collections.abc import Iterable
+from itertools import pairwise
 from typing import NamedTuple
 
 import numpy as np
@@ -30,6 +31,7 @@ CANDIDATES = 8
 FARTHEST = 32
 """Beyond so many tokens farther is not more telling."""
 
+_PIECE = 0.7
 _LITTLE = 0.05
 _LEAST = 0.001
 
@@ -97,8 +99,14 @@ def opening(heads: Iterable[tuple[StackName, int, int, Telling]]) -> Selection:
 
 
 def _interest(tokens: list[Token], count: int) -> NDArray[np.float64]:
-    """How much a token can tell: 1 for words, little for marks, least for what the tokenizer added."""
-    known = [_LEAST if t.special else 1.0 if any(c.isalnum() for c in t.text) else _LITTLE for t in tokens[:count]]
+    """How much a token can tell: words most, then pieces of words, little marks, least what the tokenizer added."""
+    known = [
+        _LEAST if token.special else _LITTLE if not any(c.isalnum() for c in token.text) else 1.0
+        for token in tokens[:count]
+    ]
+    for at, (before, after) in enumerate(pairwise(tokens[:count])):
+        if before.word == after.word >= 0:  # both are pieces
+            known[at], known[at + 1] = min(known[at], _PIECE), min(known[at + 1], _PIECE)
     return np.array(known + [1.0] * (count - len(known)))
 
 

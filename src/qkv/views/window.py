@@ -8,14 +8,12 @@ from numpy.typing import NDArray
 from qkv.errors import ArgumentError
 from qkv.trace import Attention
 
-from .blocks import block_size, mean_of_blocks, sum_blocks
+from .block_sums import block_sums
+from .blocks import block_size, mean_of_blocks
 from .contract import Window
 
 LARGEST_SIDE = 2048
 """Cells on an axis in one answer: more than a screen has, and 16 MB."""
-
-_CHUNK = 1 << 21
-"""Weights that exist at a time while blocks are summed; the memory of an answer does not grow with the text."""
 
 
 def window(
@@ -37,10 +35,8 @@ def window(
     block = block_size(height, width, side)
     if block == 1:
         values = record.weights(head, rows=slice(*rows), columns=slice(*columns))
-    elif (height, width) == (record.queries, record.keys):
-        values = mean_of_blocks(np.asarray(record.observe(head, block_map=block).block_map)[0], height, block)
     else:
-        values = mean_of_blocks(_block_sums(record, head, rows, columns, block), height, block)
+        values = mean_of_blocks(block_sums(record, head, rows, columns, block), height, block)
     header = Window(
         row_start=rows[0],
         row_stop=rows[1],
@@ -51,19 +47,6 @@ def window(
         width=values.shape[1],
     )
     return header, np.ascontiguousarray(values, dtype=np.float32)
-
-
-def _block_sums(
-    record: Attention, head: int, rows: tuple[int, int], columns: tuple[int, int], block: int
-) -> NDArray[np.float32]:
-    """Sums over block x block cells, a few rows of cells at a time."""
-    step = max(1, _CHUNK // (columns[1] - columns[0]) // block) * block
-    return np.concatenate(
-        [
-            sum_blocks(record.weights(head, rows=slice(at, min(at + step, rows[1])), columns=slice(*columns)), block)
-            for at in range(rows[0], rows[1], step)
-        ]
-    )
 
 
 def _check_range(name: str, range_: tuple[int, int], size: int) -> None:
