@@ -6,6 +6,7 @@ import type { Picture } from "../draw/save";
 import { type Grid, drawGrid, headAt, layoutGrid } from "../draw/thumbnails";
 import { Say, say } from "../i18n/language";
 import { palette } from "../theme";
+import { touch } from "../touch";
 import { Canvas, useWidth } from "./canvas";
 import { Figures } from "./figures";
 import { stackName } from "./header";
@@ -31,7 +32,7 @@ export function Heads() {
         {!several && save(grids[0]!)}
       </div>
       <p class="note">
-        <Say of="headsNote" count={count} />
+        <Say of={touch.matches ? "headsNoteTouch" : "headsNote"} count={count} />
       </p>
       {width > 0 &&
         grids.map((one) => (

@@ -3,13 +3,12 @@
 import { usePage } from "../context";
 import type { Overview, Side } from "../contract";
 import { Say, say } from "../i18n/language";
+import { touch } from "../touch";
 import { LONG_TEXT, label } from "../text";
 import { theme } from "../theme";
 import { stackName } from "./header";
 import { Search } from "./search";
 import { TextPane } from "./textpane";
-
-const touch = matchMedia("(hover: none)");
 
 export function Reading() {
   const { explorer } = usePage();

@@ -4,6 +4,7 @@ import { usePage } from "../context";
 import { fixed, weightText } from "../format";
 import { Say, say } from "../i18n/language";
 import { readCell } from "../mapmodel";
+import { touch } from "../touch";
 import { LONG_TEXT, label } from "../text";
 
 export function MapReadout() {
@@ -53,7 +54,7 @@ export function MapReadout() {
   function hint(): string {
     const finest = tiles[tiles.length - 1];
     if (isPointed || finest === undefined) return "";
-    if (!map.zoomable.value) return say("mapHover");
+    if (!map.zoomable.value) return say(touch.matches ? "mapHoverTouch" : "mapHover");
     return finest.rowBlock > 1 ? say("mapHoverLong", { block: Math.round(finest.rowBlock) }) : say("mapHoverExact");
   }
 }

@@ -13,6 +13,8 @@ export const found = signal<{ side: SideName; match: Found } | null>(null);
 
 const words = signal("");
 const at = signal(0);
+/** Whether the match that is shown has been asked; before, typing has only found it. */
+let asked = false;
 
 export function closeSearch(): void {
   searching.value = false;
@@ -38,6 +40,7 @@ export function Search() {
     if (match === undefined) return;
     at.value = (index + matches.length) % matches.length;
     found.value = { side: side.name, match };
+    asked = true;
     void explorer.selectQuery(match.last);
   };
   return (
@@ -46,7 +49,7 @@ export function Search() {
       role="search"
       onSubmit={(event) => {
         event.preventDefault();
-        show(found.value === null ? 0 : at.value + 1);
+        show(asked ? at.value + 1 : 0);
       }}
     >
       <input
@@ -58,6 +61,7 @@ export function Search() {
         onInput={(event) => {
           words.value = event.currentTarget.value;
           at.value = 0;
+          asked = false;
           const [match] = find(side.tokens, words.value, 1);
           found.value = match === undefined ? null : { side: side.name, match };
         }}

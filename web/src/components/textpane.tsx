@@ -116,7 +116,7 @@ function mark(spans: readonly HTMLElement[], name: string, index: () => number |
 
 /** Scroll the pane, and only the pane, until a word is in it. */
 function bring(span: HTMLElement, pane: HTMLElement): void {
-  const top = span.offsetTop - pane.offsetTop;
+  const top = span.offsetTop; // within the pane, which is its offset parent
   const room = pane.clientHeight;
   if (top < pane.scrollTop + 8 || top + span.offsetHeight > pane.scrollTop + room - 8) pane.scrollTop = top - room / 2;
 }

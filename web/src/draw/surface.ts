@@ -35,8 +35,8 @@ export interface Surface {
 }
 
 export const FACES: Record<Face, string> = {
-  sans: 'system-ui, "Noto Sans", "Noto Sans CJK SC", "PingFang SC", "Microsoft YaHei", sans-serif',
-  serif: '"Iowan Old Style", Charter, "Noto Serif", Georgia, "Noto Serif CJK SC", "Songti SC", SimSun, serif',
+  sans: 'system-ui, "Noto Sans", "DejaVu Sans", "Noto Sans CJK SC", "PingFang SC", "Microsoft YaHei", sans-serif',
+  serif: '"Iowan Old Style", Charter, "Noto Serif", Georgia, "DejaVu Serif", "Noto Serif CJK SC", "Songti SC", SimSun, serif',
   mono: 'ui-monospace, "SF Mono", Menlo, Consolas, "Noto Sans Mono", "DejaVu Sans Mono", "Noto Sans Mono CJK SC", monospace',
 };
 

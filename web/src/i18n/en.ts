@@ -45,6 +45,7 @@ export const en = {
 
   headsTitle: "All heads",
   headsNote: "{count} maps, [q:query] down, [k:key] across; one row a layer. Point at one to preview it, click to keep it.",
+  headsNoteTouch: "{count} maps, [q:query] down, [k:key] across; one row a layer. Tap one to see it.",
   headsLabel: "Maps of all heads; arrows choose one",
   thisHead: "This head",
   entropy: "mean entropy",
@@ -73,6 +74,7 @@ export const en = {
   mapLabel: "Attention map, {head}. Arrows move the pair, plus and minus zoom.",
   mapPreview: "Preview: {head}",
   mapHover: "Point at a cell to read it, click to see why.",
+  mapHoverTouch: "Tap a cell to see why.",
   mapHoverLong: "Scroll or pinch to zoom; a cell is {block} × {block} tokens.",
   mapHoverExact: "Scroll or pinch to zoom; a cell is one pair.",
   zoomIn: "Zoom in",

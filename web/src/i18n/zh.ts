@@ -44,6 +44,7 @@ export const zh: Messages = {
 
   headsTitle: "所有的头",
   headsNote: "{count} 张图：纵向是[q:查询]，横向是[k:键]，一行为一层。指向一张可预览，点一下选定。",
+  headsNoteTouch: "{count} 张图：纵向是[q:查询]，横向是[k:键]，一行为一层。点一张来看。",
   headsLabel: "所有头的注意力图，用方向键选择",
   thisHead: "这个头",
   entropy: "平均熵",
@@ -72,6 +73,7 @@ export const zh: Messages = {
   mapLabel: "注意力图，{head}。方向键移动词对，加号和减号缩放。",
   mapPreview: "预览：{head}",
   mapHover: "指向一格可读数，点一下看原因。",
+  mapHoverTouch: "点一格看原因。",
   mapHoverLong: "滚轮或双指缩放；一格是 {block} × {block} 个词元。",
   mapHoverExact: "滚轮或双指缩放；一格是一对词元。",
   zoomIn: "放大",
