@@ -31,15 +31,18 @@ void rank(Tile<T, Q> &tile, int64_t top_k, int64_t first, int64_t count, const T
         int64_t *index = tile.top_index + lane * top_k;
         int64_t held = tile.top_count[lane];
         // What a score has to exceed; while there is room, everything that is not masked is taken, NaN too.
-        const auto bar = [&] { return best[top_k - 1] == best[top_k - 1] ? best[top_k - 1] : -infinity<T>; };
-        if (held == top_k && !(top[lane] > bar())) continue;
+        const auto last_place = [&] { return best[top_k - 1] == best[top_k - 1] ? best[top_k - 1] : -infinity<T>; };
+        T bar = held == top_k ? last_place() : -infinity<T>;
+        if (held == top_k && !(top[lane] > bar)) continue;
         for (int64_t chunk = 0; chunk < chunks; ++chunk) {
-            if (held == top_k && !(largest[chunk * width + lane] > bar())) continue;
+            if (held == top_k && !(largest[chunk * width + lane] > bar)) continue;
             const int64_t stop = (chunk + 1) * keys_in_chunk < count ? (chunk + 1) * keys_in_chunk : count;
             for (int64_t j = chunk * keys_in_chunk; j < stop; ++j) {
                 const T score = scores[j * width + lane];
-                if (held < top_k ? score != -infinity<T> : score > bar())
+                if (held < top_k ? score != -infinity<T> : score > bar) {
                     insert_score(score, first + j, best, index, held, top_k);
+                    if (held == top_k) bar = last_place();
+                }
             }
         }
         tile.top_count[lane] = held;

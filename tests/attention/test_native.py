@@ -1,4 +1,4 @@
-"""The compiled kernel against the NumPy backend in float64, whatever it is asked; and what its results do not depend on."""
+"""The compiled kernel against the NumPy backend in float64, and what its results must not depend on."""
 
 from __future__ import annotations
 

@@ -28,7 +28,10 @@ _PATHS = (
     ("no keys, no queries", "The NumPy backend: there is nothing to compute."),
     ("qkv.steps", "The NumPy reference, in float64: it makes every N x M array, to be looked at."),
     ("qkv.weights", "NumPy, over the window of rows and columns that was asked for."),
-    ("tensors that require grad", "An error while gradients are on: there are none yet, and none are dropped in silence."),
+    (
+        "tensors that require grad",
+        "An error while gradients are on: there are none yet, and they are never dropped.",
+    ),
     ("CUDA tensors", "An error that says so: move them with .cpu()."),
 )
 
