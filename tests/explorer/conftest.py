@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-sys.path.insert(0, str(Path(__file__).parents[1] / "views"))  # random_trace.py, conforms.py
-
-from random_trace import Shape, record, trace
-
 from qkv.explorer import Page, _files, open_page
 from qkv.trace import MaskStructure, Trace
+from random_trace import Shape, record, trace
 
 INDEX = """<!doctype html><html lang="en"><head><meta charset="utf-8" /><title>qkv</title>
 <link rel="icon" href="./assets/favicon.svg" type="image/svg+xml" />

@@ -11,13 +11,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conforms import check
-from random_trace import dense
 
+from conforms import check
 from qkv.errors import ArgumentError, ServerError
 from qkv.explorer import _files, save_html
 from qkv.trace import Sequence, Token, Trace
 from qkv.views import contract
+from random_trace import dense
 
 
 class Elements(HTMLParser):

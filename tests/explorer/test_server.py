@@ -10,13 +10,14 @@ import subprocess
 import sys
 import threading
 import time
+from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
 import numpy as np
 import pytest
-from conforms import check
 
+from conforms import check
 from qkv.errors import ArgumentError, ServerError
 from qkv.explorer import Page, _files, open_page
 from qkv.trace import Trace
@@ -281,7 +282,7 @@ def test_the_address_is_given_before_blocking(small_trace: Trace) -> None:
 
 def test_ctrl_c_ends_quietly(built_page: Any) -> None:
     code = (
-        f"import sys; sys.path.insert(0, {str(__file__).rpartition('/explorer')[0] + '/views'!r})\n"
+        f"import sys; sys.path.insert(0, {str(Path(__file__).parents[1])!r})\n"
         "from pathlib import Path\n"
         "from random_trace import record, trace\n"
         "from qkv.explorer import _files, open_page\n"

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from random_trace import Shape, record, tokens
 
 from qkv.trace import Attention, MaskStructure, Token
 from qkv.views.opening import Telling, most_telling, opening
+from random_trace import Shape, record, tokens
 
 N = 12
 
