@@ -110,7 +110,8 @@ def _measure(query: object, key: object, pairwise: Callable[[Floats, Floats], Fl
     result = result[..., 0] if k.ndim == 1 else result
     if result.ndim == 0:
         return float(result)
-    return _give(result, like or other)
+    floating = [seen for seen in (like, other) if seen and seen.dtype in FLOATS]
+    return _give(result, floating[0] if floating else like or other)
 
 
 def _floats(like: View, other: View) -> bool:

@@ -217,9 +217,6 @@ class KeyBias(Bias):
     def _terms(self, shape: ScoreShape, dtype: str) -> Iterator[BiasTerm]:
         yield "array", shape.broadcast(self._dense(shape).astype(dtype, copy=False), "KeyBias")
 
-    def _frameworks(self) -> set[Framework]:
-        return self._array._frameworks()
-
 
 class ArrayBias(Bias):
     """Any array of floats that broadcasts to ``(batch, heads, N, M)``; -inf counts as masked.

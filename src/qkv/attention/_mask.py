@@ -103,7 +103,10 @@ class ArrayMask(Mask):
             raise ArgumentError(
                 f"{name}: expected a mask (Causal(), Padding(lengths), ...) or a boolean array, got {describe(values)}"
             )
-        seen = view(np.asarray(values) if isinstance(values, list) else values, name)
+        listed = np.asarray(values) if isinstance(values, list) else None
+        if listed is not None and not listed.size:
+            listed = listed.astype(bool)
+        seen = view(values if listed is None else listed, name)
         if seen.dtype != "bool":
             hint = "give additive masks (0 and -inf) as bias=" if "float" in seen.dtype else "convert it with != 0"
             raise ArgumentError(f"{name}: expected booleans, True where a query may attend, got {seen.dtype}; {hint}")

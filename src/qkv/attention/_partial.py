@@ -112,7 +112,7 @@ class Partial:
         """
         request = Request(entropy=entropy, max_score=max_score, top_k=top_k, distance=distance)
         placed = mask is not None or bias is not None or distance is not False
-        problem = _piece(query, key, value, first, total, placed, mask, bias, scale, softcap, None, request.align)
+        problem = _piece(query, key, value, first, total, placed, mask, bias, scale, softcap, request.align)
         found, outputs = request.allocate(problem, output=problem.real)
         run(problem, outputs)
         if outputs.top_indices is not None:
@@ -136,9 +136,8 @@ class Partial:
         It takes the final logsumexp, which no piece has alone: hence from the merged `Partial`, with the arguments
         with which the piece was made.
         """
-        problem = _piece(
-            query, key, None, first, total, mask is not None or bias is not None, mask, bias, scale, softcap
-        )
+        placed = mask is not None or bias is not None
+        problem = _piece(query, key, None, first, total, placed, mask, bias, scale, softcap, values=False)
         result, data = problem.new(problem.key.shape[2])
         data[...] = 0
         for _, weights in self._windows(problem):
@@ -159,9 +158,8 @@ class Partial:
         softcap: SupportsFloat | None = None,
     ) -> Array:
         """Sums of weights over blocks of the piece, counted from its first key; otherwise as `received`."""
-        problem = _piece(
-            query, key, None, first, total, mask is not None or bias is not None, mask, bias, scale, softcap
-        )
+        placed = mask is not None or bias is not None
+        problem = _piece(query, key, None, first, total, placed, mask, bias, scale, softcap, values=False)
         queries, keys = problem.query.shape[2], problem.key.shape[2]
         rows, columns = check_block(block, queries, keys) or (1, 1)
         result, data = problem.new(-(-queries // rows), -(-keys // columns))
@@ -198,9 +196,8 @@ def merge(*partials: Partial, sink: Array | None = None) -> Partial:
     _check_alike(partials)
     like = view(partials[0].lse, "lse")
     lse = _stack([part.lse for part in partials])
-    logits = check_sink(sink, _heads(lse.shape[1:]), "float64", like.framework)
-    sinks = np.broadcast_to(logits[:, None], lse.shape[1:])[None] if logits is not None else lse[:0]
-    whole = _logsumexp(np.concatenate([lse, sinks]))
+    logits = check_sink(sink, lse.shape[-2] if lse.ndim > 2 else 1, "float64", like.framework)
+    whole = _logsumexp(lse if logits is None else np.concatenate([lse, _as_piece(logits, lse)]))
     with np.errstate(invalid="ignore", divide="ignore"):
         share = np.where(lse == -np.inf, 0, np.exp(lse - whole))
         surprise = np.where(share == 0, 0, -np.log(share))
@@ -241,8 +238,8 @@ def _piece(
     bias: Bias | Array | None,
     scale: SupportsFloat | None,
     softcap: SupportsFloat | None,
-    sink: Array | None = None,
     align: Align = "bottom-right",
+    values: bool = True,
 ) -> Problem:
     """The problem of a piece: the plan of the whole, cut to its keys."""
     start = check_count(first, "first")
@@ -254,8 +251,8 @@ def _piece(
     whole = start + count if total is None else check_count(total, "total")
     if start + count > whole:
         raise ArgumentError(f"first: expected a piece within {whole} keys, got keys {start} to {start + count - 1}")
-    options: dict[str, Any] = {"mask": mask, "bias": bias, "scale": scale, "softcap": softcap, "sink": sink}
-    problem = prepare(query, key, value, **options, align=align, total=whole)
+    options: dict[str, Any] = {"mask": mask, "bias": bias, "scale": scale, "softcap": softcap, "sink": None}
+    problem = prepare(query, key, value, **options, align=align, total=whole, values=values)
     return replace(problem, plan=problem.plan.columns(start, start + count))
 
 
@@ -279,8 +276,9 @@ def _kind(part: Partial) -> tuple[object, ...]:
     return tuple(None if array is None else (type(array), array.dtype, tuple(array.shape)) for array in arrays)
 
 
-def _heads(shape: tuple[int, ...]) -> int:
-    return shape[-2] if len(shape) > 1 else 1
+def _as_piece(logits: NDArray[Any], lse: NDArray[np.float64]) -> NDArray[np.float64]:
+    """A sink in the shape of one more piece's logsumexp: the same logit for every query of a head."""
+    return np.broadcast_to(logits[:, None] if lse.ndim > 2 else logits, (1, *lse.shape[1:]))
 
 
 def _stack(arrays: list[Array]) -> NDArray[np.float64]:

@@ -71,9 +71,11 @@ def prepare(
     align: Align = "bottom-right",
     total: int | None = None,
     same_dim: bool = True,
+    values: bool = True,
 ) -> Problem:
-    """Validate everything; `value` None stands for values of no dimensions, where only statistics are wanted.
+    """Validate everything.
 
+    Without `values`, where only statistics are wanted, they have no dimensions.
     `total` is the number of keys in all where `key` is only a piece of them: the plan is made for all of them. Queries
     and keys may have different dimensions where `same_dim` is False (a score function of the caller's own).
 
@@ -81,7 +83,7 @@ def prepare(
         ArgumentError: naming the argument, what was expected and what came.
     """
     views = {"query": view(query, "query"), "key": view(key, "key")}
-    if value is not None:
+    if values:
         views["value"] = view(value, "value")
     _check_kinds(views)
     _check_shapes({name: seen.data.shape for name, seen in views.items()}, same_dim)
@@ -89,7 +91,7 @@ def prepare(
     leading, heads = _axes(views["query"].data.shape)
     shape = ScoreShape(leading[:-1], heads, views["query"].data.shape[-2], keys)
     flat = {name: _flatten(seen.data, shape.batches) for name, seen in views.items()}
-    values = flat["value"] if value is not None else flat["key"][..., :0]
+    flat.setdefault("value", flat["key"][..., :0])
     like = views["query"]
     plan = make_plan(
         shape,
@@ -103,7 +105,7 @@ def prepare(
         align=align,
         framework=like.framework,
     )
-    return Problem(flat["query"], flat["key"], values, like, leading, shape, plan)
+    return Problem(**flat, like=like, leading=leading, shape=shape, plan=plan)
 
 
 def make_plan(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, fields
 from typing import Any, SupportsFloat
 
@@ -14,6 +15,7 @@ from . import reference
 from ._arrays import FLOATS, View, describe, empty, narrow, real, view, widen
 from ._biases import Bias
 from ._mask import Mask
+from ._plan import Plan
 from ._prepare import Problem, check_count, prepare
 from .reference import Score, Steps
 
@@ -95,7 +97,11 @@ def steps(
         sink=sink,
         same_dim=not callable(score),
     )
-    return _in_framework(_steps(problem, mask, bias, scale, softcap, sink, score), problem)
+    arrays = (
+        widen(data, problem.dtype).reshape(*problem.shape.batch, *data.shape[1:])
+        for data in (problem.query, problem.key, problem.value)
+    )
+    return _in_framework(_reference(arrays, problem.plan, mask, bias, scale, score), problem)
 
 
 def steps_from_inputs(
@@ -163,8 +169,7 @@ def steps_from_inputs(
 
     projections = (_give(array, like.dtype, like) for array in (query, key, value))
     problem = prepare(*projections, mask=mask, bias=bias, scale=scale, softcap=softcap, sink=sink)
-    exact = Problem(query, key, value, like, problem.leading, problem.shape, problem.plan)
-    found = _steps(exact, mask, bias, scale, softcap, sink, score)
+    found = _reference((query, key, value), problem.plan, mask, bias, scale, score)
     concatenated = found.output.swapaxes(-2, -3).reshape(*query.shape[:-3], query.shape[-2], -1)
     if "w_o" in given and given["w_o"].shape[0] != concatenated.shape[-1]:
         raise ArgumentError(
@@ -172,7 +177,7 @@ def steps_from_inputs(
         )
     projected = concatenated @ given["w_o"] if "w_o" in given else None
     rest = {"query": query, "key": key, "value": value, "concatenated": concatenated, "projected": projected}
-    told = vars(_in_framework(found, exact))
+    told = vars(_in_framework(found, problem))
     wide = real(like.dtype)
     return StepsFromInputs(
         **told,
@@ -182,31 +187,22 @@ def steps_from_inputs(
     )
 
 
-def _steps(
-    problem: Problem,
+def _reference(
+    arrays: Iterable[NDArray[Any]],
+    plan: Plan,
     mask: Mask | Array | None,
     bias: Bias | Array | None,
     scale: SupportsFloat | None,
-    softcap: SupportsFloat | None,
-    sink: Array | None,
     score: Score,
 ) -> Steps:
-    """The reference, in the caller's axes."""
-    shape = problem.shape
-    heads = {"query": shape.heads, "key": problem.key.shape[1], "value": problem.value.shape[1]}
-    wide = {
-        name: widen(getattr(problem, name), problem.dtype).reshape(
-            *shape.batch, count, *getattr(problem, name).shape[2:]
-        )
-        for name, count in heads.items()
-    }
+    """The reference with checked arguments; without a scale it takes the default of the score function."""
     return reference.attend(
-        **wide,
+        *arrays,
         mask=mask,
         bias=bias,
-        scale=None if scale is None else problem.plan.scale,
-        softcap=None if softcap is None else problem.plan.softcap,
-        sink=problem.plan.sink,
+        scale=None if scale is None else plan.scale,
+        softcap=plan.softcap or None,
+        sink=plan.sink,
         score=score,
     )
 

@@ -61,7 +61,7 @@ def weights(
     >>> qkv.weights(x, x, rows=-1, columns=slice(2, 4), mask=qkv.Causal()).round(3)
     array([0.215, 0.355])
     """
-    problem = prepare(query, key, None, mask=mask, bias=bias, scale=scale, softcap=softcap, sink=sink)
+    problem = prepare(query, key, None, mask=mask, bias=bias, scale=scale, softcap=softcap, sink=sink, values=False)
     row_indices, keep_rows = _select(rows, problem.shape.queries, "rows")
     column_indices, keep_columns = _select(columns, problem.shape.keys, "columns")
     totals = row_lse(problem, row_indices) if lse is None else check_lse(lse, problem)[:, :, row_indices]

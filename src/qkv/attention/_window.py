@@ -26,7 +26,8 @@ def window_scores(
     """
     batch, heads, _, dim = query.shape
     grouped = query.reshape(batch, key.shape[1], heads // max(key.shape[1], 1), len(rows), dim)
-    scores = (grouped @ key[:, :, None].swapaxes(-1, -2)).reshape(batch, heads, len(rows), len(columns))
+    with np.errstate(invalid="ignore", over="ignore"):
+        scores = (grouped @ key[:, :, None].swapaxes(-1, -2)).reshape(batch, heads, len(rows), len(columns))
     scores *= scores.dtype.type(plan.scale)
     if plan.softcap:
         cap = scores.dtype.type(plan.softcap)

@@ -35,12 +35,13 @@ def attend(
     for first in range(0, queries, step):
         last = min(first + step, queries)
         rows = np.arange(first, last)
-        scores = window_scores(query[:, :, rows], key, plan, rows, columns)
-        lse = _logsumexp(scores, plan.sink)
-        weights = window_weights(scores, lse)
-        narrow(_weighted(weights, scores, value), outputs.output[:, :, first:last], dtype)
-        outputs.lse[:, :, rows] = lse
-        _observe(scores, weights, lse, plan, outputs, rows)
+        with np.errstate(invalid="ignore", over="ignore"):
+            scores = window_scores(query[:, :, rows], key, plan, rows, columns)
+            lse = _logsumexp(scores, plan.sink)
+            weights = window_weights(scores, lse)
+            narrow(_weighted(weights, scores, value), outputs.output[:, :, first:last], dtype)
+            outputs.lse[:, :, rows] = lse
+            _observe(scores, weights, lse, plan, outputs, rows)
 
 
 def _logsumexp(scores: NDArray[Any], sink: NDArray[Any] | None) -> NDArray[Any]:
