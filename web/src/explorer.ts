@@ -20,6 +20,8 @@ export interface RowQuestion extends HeadName {
 export interface WindowQuestion extends HeadName {
   readonly rows: Span;
   readonly columns: Span;
+  /** Most cells on an axis. */
+  readonly side: number;
 }
 
 export interface Explorer {
@@ -31,6 +33,8 @@ export interface Explorer {
   readonly keySide: ReadonlySignal<Side>;
   /** What the pointer is on, in the text or on the map. */
   readonly pointed: Signal<{ query: number | null; key: number | null }>;
+  /** Pixels that the map of a long text has on an axis; null before it is known. More cells than these are not asked for. */
+  readonly mapPixels: Signal<number | null>;
   /** The head under the pointer among all heads. */
   readonly preview: Signal<HeadName | null>;
   /** The query whose row the text shows: pointed at, else selected. */
@@ -73,6 +77,7 @@ export function createExplorer(overview: Overview, source: Source, opening: Sele
   const selection = signal<Selection>(opening);
   const pointed = signal<{ query: number | null; key: number | null }>({ query: null, key: null });
   const preview = signal<HeadName | null>(null);
+  const mapPixels = signal<number | null>(null);
 
   const stack = computed(() => stackOf(overview, selection.value.stack));
   const querySide = computed(() => sideOf(overview, stack.value.query_side));
@@ -83,11 +88,13 @@ export function createExplorer(overview: Overview, source: Source, opening: Sele
   const head = resource(headName, (name) => source.head(name));
   const pair = resource<Selection, Pair>(selection, (asked) => source.pair(asked, asked.query, asked.key));
 
-  const wholeQuestion = steady<WindowQuestion>(
-    () => ({ ...headName.value, rows: [0, querySide.value.tokens.length], columns: [0, keySide.value.tokens.length] }),
-    named,
-  );
-  const whole = resource(wholeQuestion, (asked) => source.window(asked, asked.rows, asked.columns, WHOLE_MAP));
+  const wholeQuestion = steady<WindowQuestion | null>(() => {
+    const exact = fitsExactly(querySide.value, keySide.value);
+    if (!exact && mapPixels.value === null) return null;
+    const side = exact ? WHOLE_MAP : Math.min(WHOLE_MAP, mapPixels.value!);
+    return { ...headName.value, rows: [0, querySide.value.tokens.length], columns: [0, keySide.value.tokens.length], side };
+  }, named);
+  const whole = resource(wholeQuestion, (asked) => source.window(asked, asked.rows, asked.columns, asked.side));
 
   /** The exact map of the selected head, where it is known. */
   const exact = computed(() => {
@@ -169,7 +176,7 @@ export function createExplorer(overview: Overview, source: Source, opening: Sele
   }
 
   return {
-    overview, source, selection, stack, querySide, keySide, pointed, preview, query,
+    overview, source, selection, stack, querySide, keySide, pointed, mapPixels, preview, query,
     head, row, pair, whole, derivation, predictions, thumbnails, weights,
     select, selectHead, selectQuery, moveHead, moveLayer, movePair,
   };

@@ -16,9 +16,8 @@ import type { Values } from "./source/source";
 import { LONG_TEXT, label } from "./text";
 import type { Side, Token, Window } from "./contract";
 
-const LONGEST_LABEL = 14;
-/** Room for labels where not all of them are seen at once. */
-const LABEL_ROOM = 84;
+/** Characters of a label on an axis, on a wide screen and on a phone. */
+const LONGEST_LABEL = { wide: 14, narrow: 9 };
 /** With smaller cells than this the map can be zoomed. */
 const READABLE = 20;
 
@@ -36,8 +35,8 @@ export interface MapModel {
   showPair(): void;
 }
 
-export function axisLabel(tokens: readonly Token[], index: number): string {
-  return label(tokens[index], LONGEST_LABEL);
+export function axisLabel(tokens: readonly Token[], index: number, narrow: boolean): string {
+  return label(tokens[index], narrow ? LONGEST_LABEL.narrow : LONGEST_LABEL.wide);
 }
 
 export function createMapModel(explorer: Explorer): MapModel {
@@ -47,7 +46,7 @@ export function createMapModel(explorer: Explorer): MapModel {
   const layout = computed(() => {
     const rows = explorer.querySide.value.tokens.length;
     const columns = explorer.keySide.value.tokens.length;
-    return layoutMap({ ...room.value, rows, columns, rowLabel: labelRoom(explorer.querySide.value), columnLabel: labelRoom(explorer.keySide.value) });
+    return layoutMap({ ...room.value, rows, columns, rowLabel: labelRoom(explorer.querySide.value, room.value.narrow), columnLabel: labelRoom(explorer.keySide.value, room.value.narrow) });
   });
   const camera = computed(() => (chosen.value === null ? wholeCamera(layout.value) : clampCamera(chosen.value, layout.value)));
   const whole = computed(() => isWhole(camera.value, layout.value));
@@ -61,10 +60,10 @@ export function createMapModel(explorer: Explorer): MapModel {
     const block = Math.ceil(Math.max(rows[1] - rows[0], columns[1] - columns[0]) / WHOLE_MAP);
     if (block >= overview.value.header.block) return null;
     const { stack, layer, head } = explorer.selection.value;
-    return keep({ stack, layer, head, rows, columns });
+    return keep({ stack, layer, head, rows, columns, side: WHOLE_MAP });
   });
   const keep = keeper<WindowQuestion>();
-  const detail = resource(detailQuestion, (asked) => explorer.source.window(asked, asked.rows, asked.columns, WHOLE_MAP));
+  const detail = resource(detailQuestion, (asked) => explorer.source.window(asked, asked.rows, asked.columns, asked.side));
 
   const tiles = computed<readonly Tile[]>(() => {
     const preview = explorer.preview.value;
@@ -81,6 +80,12 @@ export function createMapModel(explorer: Explorer): MapModel {
     const fine = detail.answer.value;
     const same = fine !== null && fine.question.layer === overview.question.layer && fine.question.head === overview.question.head && fine.question.stack === overview.question.stack;
     return same && !whole.value ? [tileFor(overview.value), tileFor(fine.value)] : [tileFor(overview.value)];
+  });
+
+  // A long text is summed into as many cells as there are pixels, so that no line falls between them.
+  effect(() => {
+    const { plot } = layout.value;
+    if (room.value.width > 0) explorer.mapPixels.value = Math.max(64, Math.ceil((Math.max(plot.width, plot.height) * devicePixelRatio) / 32) * 32);
   });
 
   // Another text, another map; and the pair that is moved by keys stays in view.
@@ -147,11 +152,9 @@ function keeper<T>(): (value: T) => T {
   };
 }
 
-function labelRoom(side: Side): number {
-  if (side.tokens.length > LONG_TEXT) return LABEL_ROOM;
-  let widest = 20;
-  for (let index = 0; index < side.tokens.length; index++) {
-    widest = Math.max(widest, widthOf(axisLabel(side.tokens, index), { size: LABEL_SIZE, face: "mono", bold: true }));
-  }
-  return widest;
+/** Room for the longest label; where not all of them are seen at once, for the longest there can be. */
+function labelRoom(side: Side, narrow: boolean): number {
+  const style = { size: LABEL_SIZE, face: "mono", bold: true } as const;
+  if (side.tokens.length > LONG_TEXT) return widthOf("0".repeat(narrow ? LONGEST_LABEL.narrow : LONGEST_LABEL.wide), style);
+  return side.tokens.reduce((widest, _, index) => Math.max(widest, widthOf(axisLabel(side.tokens, index, narrow), style)), 20);
 }

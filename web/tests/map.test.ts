@@ -1,7 +1,7 @@
 import { describe, expect, it } from "vitest";
 import { clampCamera, closeUp, columnAt, isWhole, layoutMap, panBy, reveal, rowAt, seenRows, wholeCamera, xOf, yOf, zoomAt } from "../src/draw/camera";
 import { PALETTES } from "../src/draw/ink";
-import { drawMap, ticks } from "../src/draw/map";
+import { drawMap, fullBar, ticks } from "../src/draw/map";
 import { SvgSurface } from "../src/draw/surface";
 import { type Tile, around, covers, valueAt } from "../src/draw/tile";
 
@@ -125,5 +125,14 @@ describe("the map as a picture", () => {
     expect(text).toContain(`fill="${PALETTES.light.queryText}"`);
     expect(text).toContain(`fill="${PALETTES.light.keyText}"`);
     expect(text).toContain("a &#38; b");
+  });
+});
+
+describe("the weight received", () => {
+  it("is drawn to the largest of a few, and to what is usual among many", () => {
+    expect(fullBar([8, 1, 0.5])).toBe(8);
+    const many = Array.from({ length: 400 }, (_, index) => (index === 0 ? 300 : 1));
+    expect(fullBar(many)).toBe(1.25);
+    expect(fullBar(Array.from({ length: 400 }, () => 0))).toBe(1);
   });
 });

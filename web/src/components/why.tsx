@@ -4,11 +4,10 @@ import { type Signal, useSignal } from "@preact/signals";
 import type { ComponentChildren } from "preact";
 import { usePage } from "../context";
 import type { Pair } from "../contract";
-import { type ColumnsLayout, dimensionAt, drawColumns, layoutColumns } from "../draw/columns";
+import { type ColumnsLayout, dimensionAt, drawColumns, layoutColumns, titleLength } from "../draw/columns";
 import type { Picture } from "../draw/save";
 import { fixed, isRootScale, quantity, weightText } from "../format";
 import { Say, say } from "../i18n/language";
-import { axisLabel } from "../mapmodel";
 import { label } from "../text";
 import { palette } from "../theme";
 import { Canvas, useWidth } from "./canvas";
@@ -60,8 +59,8 @@ function usePicture(pair: Pair | null, layout: ColumnsLayout, dimension: Signal<
   const scene = {
     layout,
     pair,
-    query: axisLabel(explorer.querySide.value.tokens, pair.query),
-    key: axisLabel(explorer.keySide.value.tokens, pair.key),
+    query: label(explorer.querySide.value.tokens[pair.query], titleLength(layout)),
+    key: label(explorer.keySide.value.tokens[pair.key], titleLength(layout)),
     pointed: dimension.value,
     palette: palette.value,
   };

@@ -18,6 +18,11 @@ export function layoutColumns(width: number, dimensions: number): ColumnsLayout 
   return { width, height: Math.ceil(top + rowHeight * dimensions + 4), top, rowHeight, dimensions };
 }
 
+/** Characters of a word that fit over a column, after "q · ". */
+export function titleLength(layout: ColumnsLayout): number {
+  return Math.max(3, Math.floor(layout.width / 3 / 6.8) - 4);
+}
+
 export function dimensionAt(layout: ColumnsLayout, y: number): number | null {
   const index = Math.floor((y - layout.top) / layout.rowHeight);
   return index >= 0 && index < layout.dimensions ? index : null;

@@ -37,8 +37,8 @@ export function drawMap(surface: Surface, picture: MapPicture): void {
   surface.clip(plot.x - 2, plot.y - 2, plot.width + 4, plot.height + 4, () => {
     if (inCells && exact !== undefined) drawCells(surface, picture, exact);
     else drawRasters(surface, picture);
-    drawMarks(surface, picture, inCells);
   });
+  surface.clip(plot.x - 7, plot.y - 7, plot.width + 14, plot.height + 14, () => drawMarks(surface, picture, inCells));
   drawRowAxis(surface, picture);
   drawColumnAxis(surface, picture);
   if (picture.entropy !== null) drawEntropy(surface, picture, picture.entropy);
@@ -198,6 +198,20 @@ function largestOf(values: ArrayLike<number>): number {
   return largest > 0 ? largest : 1;
 }
 
+/** From this many tokens on, a few that are read by all would leave no length for the others. */
+const MANY = 100;
+
+/**
+ * What a full bar stands for: the largest value, or, among many, a little more than all but the largest hundredth. Longer
+ * bars are cut, and show it.
+ */
+export function fullBar(values: ArrayLike<number>): number {
+  if (values.length < MANY) return largestOf(values);
+  const sorted = Float64Array.from(values).sort();
+  const usual = 1.25 * sorted[Math.floor(sorted.length * 0.99)]!;
+  return usual > 0 ? Math.min(usual, sorted[sorted.length - 1]!) : largestOf(values);
+}
+
 function drawEntropy(surface: Surface, picture: MapPicture, entropy: ArrayLike<number>): void {
   const { layout, camera, palette, selected, pointed } = picture;
   const { plot } = layout;
@@ -220,7 +234,7 @@ function drawReceived(surface: Surface, picture: MapPicture, received: ArrayLike
   const { layout, camera, palette, selected, pointed } = picture;
   const { plot } = layout;
   const [first, last] = seenColumns(camera, layout);
-  const largest = largestOf(received);
+  const full = fullBar(received);
   const pale = fade(palette.key, palette, palette.theme === "dark" ? 0.38 : 0.36);
   const marked = pointed.key ?? selected.key;
   const room = layout.below - 12;
@@ -229,7 +243,9 @@ function drawReceived(surface: Surface, picture: MapPicture, received: ArrayLike
       const span = size * camera.columnScale;
       const thickness = span >= 3 ? Math.min(9, span * 0.6) : span;
       const x = xOf(camera, layout, from) + (span - thickness) / 2;
-      surface.rect(x, plot.y + plot.height + 10, thickness, Math.max(1, (room * value) / largest), token === marked ? palette.key : pale, radiusOf(thickness));
+      const length = Math.max(1, room * Math.min(1, value / full));
+      surface.rect(x, plot.y + plot.height + 10, thickness, length, token === marked ? palette.key : pale, radiusOf(thickness));
+      if (value > full * 1.001) surface.rect(x - 1, plot.y + plot.height + 10 + length - 8, thickness + 2, 2, palette.paper);
     });
   });
 }
