@@ -61,8 +61,10 @@ def test_all_of_a_small_vocabulary(decoder: str) -> None:
 
 
 def test_what_it_cannot_do(decoder: str, bert_folder: Path, tmp_path: Path) -> None:
-    with pytest.raises(ArgumentError, match="text is empty"):
+    with pytest.raises(ArgumentError, match="the text is empty"):
         run("", "--model", decoder)
+    with pytest.raises(ArgumentError, match="not UTF-8"):
+        run("\udcff", "--model", decoder)
     with pytest.raises(ModelError, match=r"text has 9 tokens, and tiny-decoder\d* reads at most 8: shorten it"):
         run("i " * 9, "--model", decoder)
     with pytest.raises(ModelError, match=r"it is an encoder\. predict needs a decoder, such as smollm2"):

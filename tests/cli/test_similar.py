@@ -76,8 +76,10 @@ def test_what_it_cannot_do(bert_folder: Path) -> None:
         run("i ate an apple", "a pear", "--word", "pear", *model)
     with pytest.raises(ModelError, match="word 'pear' is not in the model's vocabulary"):
         run("i ate an pear", "an pear", "--word", "pear", *model)
-    with pytest.raises(ArgumentError, match="text '' has no words to compare"):
+    with pytest.raises(ArgumentError, match="the text is empty"):
         run("", "apple", *model)
+    with pytest.raises(ArgumentError, match="not UTF-8"):
+        run("apple", "\udcff", *model)
     with pytest.raises(ModelError, match="text has 25 tokens, and tiny-bert reads at most 24: shorten it"):
         run("i " * 25, "apple", *model)
 

@@ -67,7 +67,7 @@ def ink(text: str, weight: float) -> Text:
     colours = palette()
     amount = min(max(weight, 0.0), 1.0) ** _POWER
     background = _blend(colours.paper, colours.ink, amount)
-    foreground = colours.paper if amount > 0.55 else colours.text
+    foreground = colours.paper if amount > 0.65 else colours.text
     return Text(text, style=f"{foreground} on {background}" if weight >= 0.005 else "")
 
 

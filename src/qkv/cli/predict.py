@@ -5,7 +5,6 @@ from __future__ import annotations
 import inspect
 import json
 import re
-import sys
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -15,6 +14,7 @@ from rich.text import Text
 
 from ..errors import ArgumentError, ModelError
 from ._app import app
+from ._input import read_text
 from ._opening import open_model
 from ._terminal import console, ink_bar, palette
 
@@ -40,8 +40,8 @@ def predict(
     """The likeliest next tokens after a text, each with its probability."""
     from qkv.views.predict import candidates
 
-    if text == "-":
-        text = sys.stdin.read().rstrip("\n")
+    read = read_text(text, as_text=text != "-")
+    text = read if text == "-" else text  # what was typed keeps its line ends, which a model reads too
     pretrained = open_model(model, trust_remote_code=trust_remote_code)
     tokenizer = pretrained.text_tokenizer()
     count, logits = _last_logits(pretrained, tokenizer, text)

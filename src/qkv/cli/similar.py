@@ -12,6 +12,7 @@ from rich.text import Text
 
 from ..errors import ArgumentError, ModelError
 from ._app import app
+from ._input import read_text
 from ._opening import open_model
 from ._terminal import console, ink_bar, palette
 
@@ -37,9 +38,10 @@ def similar(
     """How alike two texts are, and what their neighbours make of a word that both have."""
     from qkv.views.similar import Similarity, find_word, text_similarity
 
-    if word is not None:
-        for text in (first, second):
-            find_word(text, word)  # told before a model is opened
+    for text in (first, second):  # what is wrong with a text is told before a model is opened
+        read_text(text, as_text=True)
+        if word is not None:
+            find_word(text, word)
     pretrained = open_model(model, trust_remote_code=trust_remote_code)
     readings = [_read(pretrained, text) for text in (first, second)]
     found = Similarity(

@@ -17,6 +17,7 @@ import numpy as np
 
 from .._typing import Float
 from ..errors import ArgumentError
+from ..similarity import cosine
 
 
 class WordSimilarity(TypedDict):
@@ -45,7 +46,7 @@ def text_similarity(first: Float[np.ndarray, "n width"], second: Float[np.ndarra
     >>> text_similarity(np.array([[1.0, 0.0], [3.0, 0.0]]), np.array([[1.0, 1.0]])).__round__(2)
     0.71
     """
-    return _cosine(first.mean(axis=0), second.mean(axis=0))
+    return float(cosine(first.mean(axis=0), second.mean(axis=0)))
 
 
 def word_similarity(
@@ -56,7 +57,7 @@ def word_similarity(
 ) -> list[float]:
     """Cosine, layer by layer, of one word in two texts: hidden states ``(layers, tokens, width)`` and its tokens."""
     return [
-        _cosine(a[list(first_pieces)].mean(axis=0), b[list(second_pieces)].mean(axis=0))
+        float(cosine(a[list(first_pieces)].mean(axis=0), b[list(second_pieces)].mean(axis=0)))
         for a, b in zip(first, second, strict=True)
     ]
 
@@ -89,8 +90,3 @@ def pieces_between(offsets: Sequence[tuple[int, int]], start: int, stop: int) ->
     [1, 2]
     """
     return [index for index, (first, last) in enumerate(offsets) if first < last and first < stop and last > start]
-
-
-def _cosine(first: Float[np.ndarray, " width"], second: Float[np.ndarray, " width"]) -> float:
-    norms = float(np.linalg.norm(first) * np.linalg.norm(second))
-    return float(first @ second) / norms if norms else 0.0
