@@ -14,7 +14,14 @@ function embeddedData(path: string | undefined): Plugin {
     transformIndexHtml: () =>
       path === undefined
         ? []
-        : [{ tag: "script", attrs: { type: "application/json", id: "qkv-data" }, children: readFileSync(path, "utf8"), injectTo: "body" }],
+        : [
+            {
+              tag: "script",
+              attrs: { type: "application/json", id: "qkv-data" },
+              children: readFileSync(path, "utf8"),
+              injectTo: "body",
+            },
+          ],
   };
 }
 
@@ -25,7 +32,16 @@ export default defineConfig({
   plugins: [embeddedData(process.env.QKV_DATA)],
   server: {
     host: "127.0.0.1",
-    proxy: server === undefined ? {} : { "/api": { target: new URL(server).origin, changeOrigin: true, rewrite: (path) => new URL(server).pathname.replace(/\/$/, "") + path } },
+    proxy:
+      server === undefined
+        ? {}
+        : {
+            "/api": {
+              target: new URL(server).origin,
+              changeOrigin: true,
+              rewrite: (path) => new URL(server).pathname.replace(/\/$/, "") + path,
+            },
+          },
   },
   build: {
     // One script and one style sheet under names that do not change: `qkv look --html` puts them into a single file.

@@ -14,7 +14,10 @@ import { say } from "./i18n/language";
 import { attempt, disconnected } from "./resource";
 
 export function App({ page }: { page: Page }) {
-  useEffect(() => effect(() => void (document.title = say("documentTitle", { model: page.explorer.overview.title }))), [page]);
+  useEffect(
+    () => effect(() => void (document.title = say("documentTitle", { model: page.explorer.overview.title }))),
+    [page],
+  );
   return (
     <PageContext.Provider value={page}>
       <Header />

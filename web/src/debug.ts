@@ -55,13 +55,25 @@ export function exposeDebugHook({ explorer, map }: Page): void {
         size: { width, height },
         plot,
         camera: map.camera.peek(),
-        tiles: map.tiles.peek().map(({ values, ...tile }) => ({ ...tile, sum: values.reduce((sum, value) => sum + value, 0) })),
+        tiles: map.tiles
+          .peek()
+          .map(({ values, ...tile }) => ({ ...tile, sum: values.reduce((sum, value) => sum + value, 0) })),
       };
     },
     /** Nothing is on its way. */
     get idle() {
-      const resources = [explorer.head, explorer.row, explorer.pair, explorer.whole, explorer.derivation, explorer.predictions, map.detail];
-      return resources.every((one) => !one.busy.peek()) && [...explorer.thumbnails.values()].every((one) => !one.busy.peek());
+      const resources = [
+        explorer.head,
+        explorer.row,
+        explorer.pair,
+        explorer.whole,
+        explorer.derivation,
+        explorer.predictions,
+        map.detail,
+      ];
+      return (
+        resources.every((one) => !one.busy.peek()) && [...explorer.thumbnails.values()].every((one) => !one.busy.peek())
+      );
     },
     get language() {
       return language.peek();

@@ -5,7 +5,21 @@
  */
 
 import { type ReadonlySignal, type Signal, batch, computed, effect, signal } from "@preact/signals";
-import type { Derivation, Head, Link, Overview, Pair, Predictions, Row, Selection, Side, Stack, StackName, Thumbnails, Window } from "./contract";
+import type {
+  Derivation,
+  Head,
+  Link,
+  Overview,
+  Pair,
+  Predictions,
+  Row,
+  Selection,
+  Side,
+  Stack,
+  StackName,
+  Thumbnails,
+  Window,
+} from "./contract";
 import { fit, readHash, sideOf, stackOf, writeHash } from "./hash";
 import { type Resource, resource } from "./resource";
 import type { HeadName, Source, Span, Values } from "./source/source";
@@ -84,7 +98,10 @@ export function createExplorer(overview: Overview, source: Source, opening: Sele
   const keySide = computed(() => sideOf(overview, stack.value.key_side));
   const query = computed(() => pointed.value.query ?? selection.value.query);
 
-  const headName = steady<HeadName>(() => ({ stack: selection.value.stack, layer: selection.value.layer, head: selection.value.head }), named);
+  const headName = steady<HeadName>(
+    () => ({ stack: selection.value.stack, layer: selection.value.layer, head: selection.value.head }),
+    named,
+  );
   const head = resource(headName, (name) => source.head(name));
   const pair = resource<Selection, Pair>(selection, (asked) => source.pair(asked, asked.query, asked.key));
 
@@ -92,14 +109,21 @@ export function createExplorer(overview: Overview, source: Source, opening: Sele
     const exact = fitsExactly(querySide.value, keySide.value);
     if (!exact && mapPixels.value === null) return null;
     const side = exact ? WHOLE_MAP : Math.min(WHOLE_MAP, mapPixels.value!);
-    return { ...headName.value, rows: [0, querySide.value.tokens.length], columns: [0, keySide.value.tokens.length], side };
+    return {
+      ...headName.value,
+      rows: [0, querySide.value.tokens.length],
+      columns: [0, keySide.value.tokens.length],
+      side,
+    };
   }, named);
   const whole = resource(wholeQuestion, (asked) => source.window(asked, asked.rows, asked.columns, asked.side));
 
   /** The exact map of the selected head, where it is known. */
   const exact = computed(() => {
     const known = whole.answer.value;
-    return known !== null && known.question === wholeQuestion.value && known.value.header.block === 1 ? known.value : null;
+    return known !== null && known.question === wholeQuestion.value && known.value.header.block === 1
+      ? known.value
+      : null;
   });
   const rowQuestion = steady<RowQuestion | null>(
     () => (fitsExactly(querySide.value, keySide.value) ? null : { ...headName.value, query: query.value }),
@@ -119,10 +143,14 @@ export function createExplorer(overview: Overview, source: Source, opening: Sele
 
   const derivationQuestion = steady(() => ({ stack: selection.value.stack, layer: selection.value.layer }), named);
   const derivation = resource(derivationQuestion, (asked) => source.derivation(asked.stack, asked.layer));
-  const predictionsQuestion = computed(() => (overview.predicts && stack.value.name === "decoder" ? selection.value.query : null));
+  const predictionsQuestion = computed(() =>
+    overview.predicts && stack.value.name === "decoder" ? selection.value.query : null,
+  );
   const predictions = resource(predictionsQuestion, (position) => source.predictions(position));
   const thumbnails = new Map(
-    overview.stacks.map(({ name }) => [name, resource(signal<StackName | null>(name), (asked) => source.thumbnails(asked))] as const),
+    overview.stacks.map(
+      ({ name }) => [name, resource(signal<StackName | null>(name), (asked) => source.thumbnails(asked))] as const,
+    ),
   );
 
   function select(change: Partial<Selection>): void {
@@ -155,7 +183,11 @@ export function createExplorer(overview: Overview, source: Source, opening: Sele
     const { layers, heads } = stack.value;
     const at = layers.indexOf(selection.value.layer) * heads.length + heads.indexOf(selection.value.head);
     const next = (at + step + layers.length * heads.length) % (layers.length * heads.length);
-    selectHead({ stack: stack.value.name, layer: layers[Math.floor(next / heads.length)]!, head: heads[next % heads.length]! });
+    selectHead({
+      stack: stack.value.name,
+      layer: layers[Math.floor(next / heads.length)]!,
+      head: heads[next % heads.length]!,
+    });
   }
 
   function moveLayer(step: number): void {
@@ -176,9 +208,30 @@ export function createExplorer(overview: Overview, source: Source, opening: Sele
   }
 
   return {
-    overview, source, selection, stack, querySide, keySide, pointed, mapPixels, preview, query,
-    head, row, pair, whole, derivation, predictions, thumbnails, weights,
-    select, selectHead, selectQuery, moveHead, moveLayer, movePair,
+    overview,
+    source,
+    selection,
+    stack,
+    querySide,
+    keySide,
+    pointed,
+    mapPixels,
+    preview,
+    query,
+    head,
+    row,
+    pair,
+    whole,
+    derivation,
+    predictions,
+    thumbnails,
+    weights,
+    select,
+    selectHead,
+    selectQuery,
+    moveHead,
+    moveLayer,
+    movePair,
   };
 }
 
@@ -198,7 +251,9 @@ function fitsExactly(one: Side, other: Side): boolean {
 /** The key from which most arrives (weight x length of value), other than the query itself where there is another. */
 export function strongest(links: readonly Link[], side: Side, query: number | null): number | null {
   const others = links.filter((link) => link.key !== query && !side.tokens[link.key]?.special);
-  const [best] = (others.length > 0 ? others : [...links]).sort((a, b) => b.weight * b.value_norm - a.weight * a.value_norm);
+  const [best] = (others.length > 0 ? others : [...links]).sort(
+    (a, b) => b.weight * b.value_norm - a.weight * a.value_norm,
+  );
   return best?.key ?? null;
 }
 

@@ -16,7 +16,12 @@ export function cellWeight(weight: number): string {
 export function weightText(weight: number): string {
   if (weight === 0) return "0";
   if (weight >= 0.001) return weight.toFixed(3);
-  return weight >= 1e-4 ? weight.toFixed(5) : weight.toExponential(1).replace("e-", " × 10⁻").replace(/⁻(\d+)$/, (_, digits: string) => `⁻${superscript(digits)}`);
+  return weight >= 1e-4
+    ? weight.toFixed(5)
+    : weight
+        .toExponential(1)
+        .replace("e-", " × 10⁻")
+        .replace(/⁻(\d+)$/, (_, digits: string) => `⁻${superscript(digits)}`);
 }
 
 /** A quantity of any size with about three significant digits. */

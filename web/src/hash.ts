@@ -22,8 +22,13 @@ export function readHash(hash: string, overview: Overview): Selection {
 }
 
 /** `asked`, completed by `otherwise` and kept within what the trace has. */
-export function fit(asked: { [Name in keyof Selection]?: Selection[Name] | string | undefined }, otherwise: Selection, overview: Overview): Selection {
-  const stack = overview.stacks.find((candidate) => candidate.name === asked.stack) ?? stackOf(overview, otherwise.stack);
+export function fit(
+  asked: { [Name in keyof Selection]?: Selection[Name] | string | undefined },
+  otherwise: Selection,
+  overview: Overview,
+): Selection {
+  const stack =
+    overview.stacks.find((candidate) => candidate.name === asked.stack) ?? stackOf(overview, otherwise.stack);
   const same = stack.name === otherwise.stack;
   const among = (choices: readonly number[], value: unknown, before: number) =>
     choices.find((choice) => choice === value) ?? (same && choices.includes(before) ? before : choices[0]!);

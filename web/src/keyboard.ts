@@ -30,7 +30,14 @@ export function followKeyboard({ explorer, map }: Page): void {
   };
   addEventListener("keydown", (event) => {
     const target = event.target as HTMLElement;
-    if (event.defaultPrevented || event.ctrlKey || event.metaKey || event.altKey || document.querySelector("dialog[open]") !== null) return;
+    if (
+      event.defaultPrevented ||
+      event.ctrlKey ||
+      event.metaKey ||
+      event.altKey ||
+      document.querySelector("dialog[open]") !== null
+    )
+      return;
     if (target.closest("input, textarea, select, [contenteditable]")) return;
     const action = actions[event.key];
     if (action === undefined) return;

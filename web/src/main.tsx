@@ -11,7 +11,10 @@ import { followKeyboard } from "./keyboard";
 import { createMapModel } from "./mapmodel";
 import { openSource } from "./source/open";
 import "./styles/base.css";
-import "./styles/parts.css";
+import "./styles/reading.css";
+import "./styles/columns.css";
+import "./styles/strip.css";
+import "./styles/narrow.css";
 import { followTheme } from "./theme";
 
 async function open(place: HTMLElement): Promise<void> {

@@ -6,7 +6,20 @@
  */
 
 import { type ReadonlySignal, type Signal, computed, effect, signal } from "@preact/signals";
-import { type Camera, type MapLayout, clampCamera, closeUp, isWhole, layoutMap, panBy, reveal, seenColumns, seenRows, wholeCamera, zoomAt } from "./draw/camera";
+import {
+  type Camera,
+  type MapLayout,
+  clampCamera,
+  closeUp,
+  isWhole,
+  layoutMap,
+  panBy,
+  reveal,
+  seenColumns,
+  seenRows,
+  wholeCamera,
+  zoomAt,
+} from "./draw/camera";
 import { LABEL_SIZE } from "./draw/map";
 import { type Tile, around, isExact, previewTile, tileOf, valueAt } from "./draw/tile";
 import { type Explorer, WHOLE_MAP, type WindowQuestion } from "./explorer";
@@ -46,9 +59,17 @@ export function createMapModel(explorer: Explorer): MapModel {
   const layout = computed(() => {
     const rows = explorer.querySide.value.tokens.length;
     const columns = explorer.keySide.value.tokens.length;
-    return layoutMap({ ...room.value, rows, columns, rowLabel: labelRoom(explorer.querySide.value, room.value.narrow), columnLabel: labelRoom(explorer.keySide.value, room.value.narrow) });
+    return layoutMap({
+      ...room.value,
+      rows,
+      columns,
+      rowLabel: labelRoom(explorer.querySide.value, room.value.narrow),
+      columnLabel: labelRoom(explorer.keySide.value, room.value.narrow),
+    });
   });
-  const camera = computed(() => (chosen.value === null ? wholeCamera(layout.value) : clampCamera(chosen.value, layout.value)));
+  const camera = computed(() =>
+    chosen.value === null ? wholeCamera(layout.value) : clampCamera(chosen.value, layout.value),
+  );
   const whole = computed(() => isWhole(camera.value, layout.value));
   const zoomable = computed(() => Math.min(layout.value.fitRow, layout.value.fitColumn) < READABLE);
 
@@ -63,7 +84,9 @@ export function createMapModel(explorer: Explorer): MapModel {
     return keep({ stack, layer, head, rows, columns, side: WHOLE_MAP });
   });
   const keep = keeper<WindowQuestion>();
-  const detail = resource(detailQuestion, (asked) => explorer.source.window(asked, asked.rows, asked.columns, asked.side));
+  const detail = resource(detailQuestion, (asked) =>
+    explorer.source.window(asked, asked.rows, asked.columns, asked.side),
+  );
 
   const tiles = computed<readonly Tile[]>(() => {
     const preview = explorer.preview.value;
@@ -72,20 +95,36 @@ export function createMapModel(explorer: Explorer): MapModel {
       const stack = explorer.overview.stacks.find((candidate) => candidate.name === preview.stack);
       if (thumbnails && stack && preview.stack === explorer.stack.value.name) {
         const { rows, columns } = layout.value;
-        return [previewTile(thumbnails.value, stack.layers.indexOf(preview.layer), stack.heads.indexOf(preview.head), rows, columns)];
+        return [
+          previewTile(
+            thumbnails.value,
+            stack.layers.indexOf(preview.layer),
+            stack.heads.indexOf(preview.head),
+            rows,
+            columns,
+          ),
+        ];
       }
     }
     const overview = explorer.whole.answer.value;
     if (overview === null || overview.question.stack !== explorer.stack.value.name) return [];
     const fine = detail.answer.value;
-    const same = fine !== null && fine.question.layer === overview.question.layer && fine.question.head === overview.question.head && fine.question.stack === overview.question.stack;
+    const same =
+      fine !== null &&
+      fine.question.layer === overview.question.layer &&
+      fine.question.head === overview.question.head &&
+      fine.question.stack === overview.question.stack;
     return same && !whole.value ? [tileFor(overview.value), tileFor(fine.value)] : [tileFor(overview.value)];
   });
 
   // A long text is summed into as many cells as there are pixels, so that no line falls between them.
   effect(() => {
     const { plot } = layout.value;
-    if (room.value.width > 0) explorer.mapPixels.value = Math.max(64, Math.ceil((Math.max(plot.width, plot.height) * devicePixelRatio) / 32) * 32);
+    if (room.value.width > 0)
+      explorer.mapPixels.value = Math.max(
+        64,
+        Math.ceil((Math.max(plot.width, plot.height) * devicePixelRatio) / 32) * 32,
+      );
   });
 
   // Another text, another map; and the pair that is moved by keys stays in view.
@@ -111,7 +150,13 @@ export function createMapModel(explorer: Explorer): MapModel {
     zoom(factor, x, y) {
       if (!zoomable.value) return;
       const { plot } = layout.value;
-      chosen.value = zoomAt(camera.value, layout.value, x ?? plot.x + plot.width / 2, y ?? plot.y + plot.height / 2, factor);
+      chosen.value = zoomAt(
+        camera.value,
+        layout.value,
+        x ?? plot.x + plot.width / 2,
+        y ?? plot.y + plot.height / 2,
+        factor,
+      );
     },
     pan(dx, dy) {
       if (!whole.value) chosen.value = panBy(camera.value, layout.value, dx, dy);
@@ -126,7 +171,11 @@ export function createMapModel(explorer: Explorer): MapModel {
 }
 
 /** What the map knows about a pair: the weight itself, or the mean of the block that it is drawn in. */
-export function readCell(tiles: readonly Tile[], query: number, key: number): { value: number; exact: boolean; tile: Tile } | null {
+export function readCell(
+  tiles: readonly Tile[],
+  query: number,
+  key: number,
+): { value: number; exact: boolean; tile: Tile } | null {
   for (const tile of [...tiles].reverse()) {
     const value = valueAt(tile, query, key);
     if (value !== null) return { value, exact: isExact(tile), tile };
@@ -155,6 +204,10 @@ function keeper<T>(): (value: T) => T {
 /** Room for the longest label; where not all of them are seen at once, for the longest there can be. */
 function labelRoom(side: Side, narrow: boolean): number {
   const style = { size: LABEL_SIZE, face: "mono", bold: true } as const;
-  if (side.tokens.length > LONG_TEXT) return widthOf("0".repeat(narrow ? LONGEST_LABEL.narrow : LONGEST_LABEL.wide), style);
-  return side.tokens.reduce((widest, _, index) => Math.max(widest, widthOf(axisLabel(side.tokens, index, narrow), style)), 20);
+  if (side.tokens.length > LONG_TEXT)
+    return widthOf("0".repeat(narrow ? LONGEST_LABEL.narrow : LONGEST_LABEL.wide), style);
+  return side.tokens.reduce(
+    (widest, _, index) => Math.max(widest, widthOf(axisLabel(side.tokens, index, narrow), style)),
+    20,
+  );
 }

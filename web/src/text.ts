@@ -7,7 +7,8 @@ const MARKS: Record<string, string> = { "\n": "↵", "\t": "⇥", " ": "␣" };
 /** What stands for a token outside running text: never empty, no line breaks. */
 export function label(token: Token | undefined, longest = 24): string {
   const text = token?.text ?? "";
-  const visible = text.trim() === "" ? [...text].map((mark) => MARKS[mark] ?? "·").join("") || "·" : text.replace(/\s+/g, " ").trim();
+  const visible =
+    text.trim() === "" ? [...text].map((mark) => MARKS[mark] ?? "·").join("") || "·" : text.replace(/\s+/g, " ").trim();
   const marks = [...visible];
   return marks.length > longest ? `${marks.slice(0, longest - 1).join("")}…` : visible;
 }

@@ -31,15 +31,20 @@ describe("ink", () => {
     const pixels = paintInk(Float32Array.of(0, 1, 0.25), dark);
     expect([...pixels.subarray(0, 4)]).toEqual([...parseHex(dark.paper), 255]);
     expect([...pixels.subarray(4, 8)]).toEqual([...parseHex(dark.weight), 255]);
-    inkColour(0.25, dark).forEach((channel, index) => expect(Math.abs(pixels[8 + index]! - channel)).toBeLessThanOrEqual(1));
+    inkColour(0.25, dark).forEach((channel, index) =>
+      expect(Math.abs(pixels[8 + index]! - channel)).toBeLessThanOrEqual(1),
+    );
   });
 });
 
 describe("contrast", () => {
   const words = ["text", "soft", "queryText", "keyText", "valueText", "weight"] as const;
-  it.each([light, dark].flatMap((palette) => words.map((word) => [palette.theme, word, palette] as const)))("%s %s is readable on paper", (_theme, word, palette) => {
-    expect(contrast(parseHex(palette[word]), parseHex(palette.paper))).toBeGreaterThanOrEqual(4.5);
-  });
+  it.each([light, dark].flatMap((palette) => words.map((word) => [palette.theme, word, palette] as const)))(
+    "%s %s is readable on paper",
+    (_theme, word, palette) => {
+      expect(contrast(parseHex(palette[word]), parseHex(palette.paper))).toBeGreaterThanOrEqual(4.5);
+    },
+  );
 
   it("keeps numbers readable on every ink", () => {
     for (const palette of [light, dark]) {
@@ -53,11 +58,18 @@ describe("contrast", () => {
 
 describe("all heads", () => {
   it("fit the column, from 6 x 12 to 30 x 9 and 32 x 32", () => {
-    for (const [layers, heads] of [[6, 12], [30, 9], [32, 32]] as const) {
+    for (const [layers, heads] of [
+      [6, 12],
+      [30, 9],
+      [32, 32],
+    ] as const) {
       const grid = layoutGrid(216, layers, heads);
       expect(grid.left + heads * grid.stepX).toBeLessThanOrEqual(216.001);
       expect(grid.height).toBeLessThan(600);
-      expect(headAt(grid, grid.left + (heads - 0.5) * grid.stepX, grid.top + (layers - 0.5) * grid.stepY)).toEqual({ layer: layers - 1, head: heads - 1 });
+      expect(headAt(grid, grid.left + (heads - 0.5) * grid.stepX, grid.top + (layers - 0.5) * grid.stepY)).toEqual({
+        layer: layers - 1,
+        head: heads - 1,
+      });
     }
     expect(headAt(layoutGrid(216, 6, 12), 2, 2)).toBeNull();
   });
@@ -65,7 +77,15 @@ describe("all heads", () => {
   it("are named by the model's own indices, the chosen one framed", () => {
     const surface = new SvgSurface(() => "data:,");
     const grid = layoutGrid(216, 2, 3);
-    drawGrid(surface, { grid, values: null, layerNames: [4, 9], headNames: [1, 5, 7], selected: { layer: 1, head: 2 }, pointed: null, palette: light });
+    drawGrid(surface, {
+      grid,
+      values: null,
+      layerNames: [4, 9],
+      headNames: [1, 5, 7],
+      selected: { layer: 1, head: 2 },
+      pointed: null,
+      palette: light,
+    });
     const svg = surface.toString(grid.width, grid.height, light.paper);
     for (const name of ["4", "9", "1", "5", "7"]) expect(svg).toContain(`>${name}</text>`);
     expect(svg.match(/stroke-width="2"/g)).toHaveLength(1);

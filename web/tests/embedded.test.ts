@@ -22,10 +22,13 @@ const [it10, animal] = [10, 2];
 /** Equal names and texts; numbers equal within float32. */
 function expectSame(found: unknown, wanted: unknown, place = "answer"): void {
   if (typeof wanted === "number") {
-    expect(Math.abs((found as number) - wanted), `${place}: ${String(found)} is not ${wanted}`).toBeLessThanOrEqual(2e-5 * Math.max(1, Math.abs(wanted)));
+    expect(Math.abs((found as number) - wanted), `${place}: ${String(found)} is not ${wanted}`).toBeLessThanOrEqual(
+      2e-5 * Math.max(1, Math.abs(wanted)),
+    );
   } else if (wanted !== null && typeof wanted === "object") {
     expect(Object.keys(found as object).sort(), place).toEqual(Object.keys(wanted).sort());
-    for (const [name, value] of Object.entries(wanted)) expectSame((found as Record<string, unknown>)[name], value, `${place}.${name}`);
+    for (const [name, value] of Object.entries(wanted))
+      expectSame((found as Record<string, unknown>)[name], value, `${place}.${name}`);
   } else expect(found, place).toEqual(wanted);
 }
 
@@ -94,7 +97,9 @@ describe("scores that are more than a scaled product", () => {
     overview: {
       ...embedded.overview,
       sides: [{ name: "input", tokens: embedded.overview.sides[0]!.tokens.slice(1, 3) }],
-      stacks: [{ ...embedded.overview.stacks[0]!, layers: [0], heads: [0, 1], key_heads: 1, head_dim: 1, value_dim: 1 }],
+      stacks: [
+        { ...embedded.overview.stacks[0]!, layers: [0], heads: [0, 1], key_heads: 1, head_dim: 1, value_dim: 1 },
+      ],
     },
     layers: {
       encoder: [
@@ -128,7 +133,12 @@ describe("scores that are more than a scaled product", () => {
 
   it("know a masked pair and a query that reads nothing", async () => {
     expect(await small.pair(first, 0, 1)).toMatchObject({ masked: true, weight: 0, bias: 0 });
-    expect(await small.pair({ ...first, head: 1 }, 0, 0)).toMatchObject({ masked: true, weight: 0, lse: null, links: [] });
+    expect(await small.pair({ ...first, head: 1 }, 0, 0)).toMatchObject({
+      masked: true,
+      weight: 0,
+      lse: null,
+      links: [],
+    });
   });
 
   it("share key heads among query heads", async () => {

@@ -14,12 +14,16 @@ describe("the two languages", () => {
 
   it("are both written", () => {
     expect(Object.keys(zh).sort()).toEqual([...names].sort());
-    const same = names.filter((name) => en[name] === zh[name] && /[a-z]{4}/i.test(en[name].replace(/[{[][^}\]]*[}\]]/g, "")));
+    const same = names.filter(
+      (name) => en[name] === zh[name] && /[a-z]{4}/i.test(en[name].replace(/[{[][^}\]]*[}\]]/g, "")),
+    );
     expect(same).toEqual([]);
   });
 
   it("hold no sentence that nothing says", () => {
-    const files = readdirSync("src", { recursive: true, encoding: "utf8" }).filter((file) => /\.tsx?$/.test(file) && !/(en|zh)\.ts$/.test(file));
+    const files = readdirSync("src", { recursive: true, encoding: "utf8" }).filter(
+      (file) => /\.tsx?$/.test(file) && !/(en|zh)\.ts$/.test(file),
+    );
     const source = files.map((file) => readFileSync(`src/${file}`, "utf8")).join("\n");
     expect(names.filter((name) => !source.includes(`"${name}"`))).toEqual([]);
   });

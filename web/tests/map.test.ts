@@ -1,5 +1,19 @@
 import { describe, expect, it } from "vitest";
-import { clampCamera, closeUp, columnAt, isWhole, layoutMap, panBy, reveal, rowAt, seenRows, wholeCamera, xOf, yOf, zoomAt } from "../src/draw/camera";
+import {
+  clampCamera,
+  closeUp,
+  columnAt,
+  isWhole,
+  layoutMap,
+  panBy,
+  reveal,
+  rowAt,
+  seenRows,
+  wholeCamera,
+  xOf,
+  yOf,
+  zoomAt,
+} from "../src/draw/camera";
 import { PALETTES } from "../src/draw/ink";
 import { drawMap, fullBar, ticks } from "../src/draw/map";
 import { SvgSurface } from "../src/draw/surface";
@@ -66,7 +80,15 @@ describe("camera", () => {
 });
 
 describe("tiles", () => {
-  const tile: Tile = { rowStart: 8, columnStart: 4, rowBlock: 2, columnBlock: 2, height: 2, width: 3, values: Float32Array.of(1, 2, 3, 4, 5, 6) };
+  const tile: Tile = {
+    rowStart: 8,
+    columnStart: 4,
+    rowBlock: 2,
+    columnBlock: 2,
+    height: 2,
+    width: 3,
+    values: Float32Array.of(1, 2, 3, 4, 5, 6),
+  };
 
   it("know the cell of a pair", () => {
     expect(valueAt(tile, 8, 4)).toBe(1);
@@ -100,12 +122,32 @@ describe("axes", () => {
 });
 
 describe("the map as a picture", () => {
-  const tile: Tile = { rowStart: 0, columnStart: 0, rowBlock: 1, columnBlock: 1, height: 3, width: 3, values: Float32Array.of(1, 0, 0, 0.4, 0.6, 0, 0.29, 0.01, 0.7) };
+  const tile: Tile = {
+    rowStart: 0,
+    columnStart: 0,
+    rowBlock: 1,
+    columnBlock: 1,
+    height: 3,
+    width: 3,
+    values: Float32Array.of(1, 0, 0, 0.4, 0.6, 0, 0.29, 0.01, 0.7),
+  };
   const layout = layoutMap({ ...room, rows: 3, columns: 3 });
   const svg = (masked: (query: number, key: number) => boolean) => {
     const surface = new SvgSurface();
     const label = (index: number) => ["a & b", "it", "‹c›"][index]!;
-    drawMap(surface, { layout, camera: wholeCamera(layout), tiles: [tile], rowLabels: label, columnLabels: label, entropy: [0, 0.97, 0.9], received: [1.69, 0.61, 0.7], selected: { query: 1, key: 0 }, pointed: { query: null, key: null }, masked, palette: PALETTES.light });
+    drawMap(surface, {
+      layout,
+      camera: wholeCamera(layout),
+      tiles: [tile],
+      rowLabels: label,
+      columnLabels: label,
+      entropy: [0, 0.97, 0.9],
+      received: [1.69, 0.61, 0.7],
+      selected: { query: 1, key: 0 },
+      pointed: { query: null, key: null },
+      masked,
+      palette: PALETTES.light,
+    });
     return surface.toString(layout.width, layout.height, PALETTES.light.paper);
   };
 

@@ -19,7 +19,12 @@ describe("numbers", () => {
   it("are written so that columns line up", () => {
     expect([cellWeight(0.64), cellWeight(0.999), cellWeight(1)]).toEqual([".64", "1", "1"]);
     expect([fixed(-1.25, 1), fixed(-0.001, 2), fixed(0, 2)]).toEqual(["−1.3", "0.00", "0.00"]);
-    expect([weightText(0), weightText(0.64), weightText(0.00042), weightText(1.7e-12)]).toEqual(["0", "0.640", "0.00042", "1.7 × 10⁻¹²"]);
+    expect([weightText(0), weightText(0.64), weightText(0.00042), weightText(1.7e-12)]).toEqual([
+      "0",
+      "0.640",
+      "0.00042",
+      "1.7 × 10⁻¹²",
+    ]);
     expect([quantity(20.514), quantity(-412.34), quantity(12345.6)]).toEqual(["20.51", "−412.3", "12346"]);
     expect(percent(0.1234)).toBe("12.3%");
   });
@@ -32,10 +37,24 @@ describe("numbers", () => {
 
 describe("the text", () => {
   const token = (text: string, space = true): Token => ({ text, space, special: false, generated: false, word: 0 });
-  const tokens = [{ ...token("[CLS]", false), special: true, word: -1 }, token("The", false), token("un"), token("believ", false), token("able", false), token("The"), token("\n", false)];
+  const tokens = [
+    { ...token("[CLS]", false), special: true, word: -1 },
+    token("The", false),
+    token("un"),
+    token("believ", false),
+    token("able", false),
+    token("The"),
+    token("\n", false),
+  ];
 
   it("has labels for what cannot be seen", () => {
-    expect([label(token("\n")), label(token("  ")), label(token("")), label(undefined), label(token("猫"))]).toEqual(["↵", "␣␣", "·", "·", "猫"]);
+    expect([label(token("\n")), label(token("  ")), label(token("")), label(undefined), label(token("猫"))]).toEqual([
+      "↵",
+      "␣␣",
+      "·",
+      "·",
+      "猫",
+    ]);
     expect(label(token("incomprehensibilities"), 8)).toBe("incompr…");
   });
 
@@ -45,7 +64,10 @@ describe("the text", () => {
 
   it("is searched across pieces", () => {
     expect(find(tokens, "Unbelievable")).toEqual([{ first: 2, last: 4 }]);
-    expect(find(tokens, "the")).toEqual([{ first: 1, last: 1 }, { first: 5, last: 5 }]);
+    expect(find(tokens, "the")).toEqual([
+      { first: 1, last: 1 },
+      { first: 5, last: 5 },
+    ]);
     expect(find(tokens, "[cls]")).toEqual([{ first: 0, last: 0 }]);
     expect(find(tokens, "  ")).toEqual([]);
     expect(find(tokens, "cat")).toEqual([]);
@@ -106,7 +128,10 @@ describe("the server's answers", () => {
   const head = { stack: "decoder", layer: 3, head: 1 } as const;
 
   it("are asked for below the page and kept", async () => {
-    const ask = vi.fn(async (_address: RequestInfo | URL) => new Response(new Float32Array([0.5, 0.25]).buffer, { headers: { "x-qkv-header": '{"block":2}' } }));
+    const ask = vi.fn(
+      async (_address: RequestInfo | URL) =>
+        new Response(new Float32Array([0.5, 0.25]).buffer, { headers: { "x-qkv-header": '{"block":2}' } }),
+    );
     const source = new ServerSource("api/", ask);
     const window = await source.window(head, [0, 8], [4, 8], 512);
     expect(ask.mock.calls[0]![0]).toBe("api/window?stack=decoder&layer=3&head=1&rows=0%3A8&columns=4%3A8&side=512");

@@ -5,7 +5,10 @@ import { useLayoutEffect, useRef, useState } from "preact/hooks";
 import type { Picture } from "../draw/save";
 import { CanvasSurface } from "../draw/surface";
 
-type Props = { picture: Picture; label: string; canvas?: Ref<HTMLCanvasElement> } & Omit<JSX.HTMLAttributes<HTMLCanvasElement>, "label" | "ref" | "width" | "height">;
+type Props = { picture: Picture; label: string; canvas?: Ref<HTMLCanvasElement> } & Omit<
+  JSX.HTMLAttributes<HTMLCanvasElement>,
+  "label" | "ref" | "width" | "height"
+>;
 
 export function Canvas({ picture, label, canvas, ...rest }: Props) {
   const own = useRef<HTMLCanvasElement>(null);
@@ -26,7 +29,9 @@ export function Canvas({ picture, label, canvas, ...rest }: Props) {
     if (typeof canvas === "function") canvas(element);
     else if (canvas) canvas.current = element;
   };
-  return <canvas ref={keep} style={{ width: `${width}px`, height: `${height}px` }} role="img" aria-label={label} {...rest} />;
+  return (
+    <canvas ref={keep} style={{ width: `${width}px`, height: `${height}px` }} role="img" aria-label={label} {...rest} />
+  );
 }
 
 function usePixelDensity(): number {

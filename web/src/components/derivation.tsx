@@ -35,7 +35,11 @@ export function DerivationStrip() {
         ))}
       </ol>
       <div id="step" class="explained" aria-live="polite">
-        {at === null ? <p class="note">{say("derivationNote")}</p> : <Explained step={way.steps[at]!} before={way.steps.slice(0, at)} />}
+        {at === null ? (
+          <p class="note">{say("derivationNote")}</p>
+        ) : (
+          <Explained step={way.steps[at]!} before={way.steps.slice(0, at)} />
+        )}
       </div>
     </section>
   );
@@ -108,7 +112,10 @@ function Explained({ step, before }: { step: Step; before: readonly Step[] }) {
   const { stack, querySide, keySide, selection } = explorer;
   const answer = explorer.pair.answer.value;
   const pair = answer !== null && answer.question === selection.value ? answer.value : null;
-  const names = { query: label(querySide.value.tokens[selection.value.query]), k: label(keySide.value.tokens[selection.value.key]) };
+  const names = {
+    query: label(querySide.value.tokens[selection.value.query]),
+    k: label(keySide.value.tokens[selection.value.key]),
+  };
   const norm = (vector: readonly number[]) => fixed(Math.hypot(...vector), 2);
   const number = (value: number) => fixed(value, 2);
   const { heads, head_dim, value_dim, causal } = stack.value;
@@ -118,29 +125,63 @@ function Explained({ step, before }: { step: Step; before: readonly Step[] }) {
       case "input":
         return [say("step_input")];
       case "qkv":
-        return [<Say of="step_qkv" />, pair && <Say of="step_qkvHere" {...names} qn={norm(pair.query_vector)} kn={norm(pair.key_vector)} />];
+        return [
+          <Say of="step_qkv" />,
+          pair && <Say of="step_qkvHere" {...names} qn={norm(pair.query_vector)} kn={norm(pair.key_vector)} />,
+        ];
       case "scores":
         return [<Say of="step_scores" />, pair && <Say of="step_scoresHere" {...names} dot={number(pair.dot)} />];
       case "scale":
         return [
           pair === null || isRootScale(pair.scale, head_dim)
             ? say("step_scale")
-            : say("step_scaleOwn", { scale: Number(pair.scale.toPrecision(4)), textbook: Number((1 / Math.sqrt(head_dim)).toPrecision(4)) }),
+            : say("step_scaleOwn", {
+                scale: Number(pair.scale.toPrecision(4)),
+                textbook: Number((1 / Math.sqrt(head_dim)).toPrecision(4)),
+              }),
           pair && say("step_scaleHere", { dot: number(pair.dot), scaled: number(pair.scaled) }),
         ];
       case "softcap":
-        return [say("step_softcap", { cap: pair?.softcap ?? step.shape }), pair && say("step_softcapHere", { scaled: number(pair.scaled), capped: number(pair.capped) })];
+        return [
+          say("step_softcap", { cap: pair?.softcap ?? step.shape }),
+          pair && say("step_softcapHere", { scaled: number(pair.scaled), capped: number(pair.capped) }),
+        ];
       case "bias":
-        return [say("step_bias"), pair && say("step_biasHere", { capped: number(pair.capped), bias: number(pair.bias), score: number(pair.score) })];
+        return [
+          say("step_bias"),
+          pair &&
+            say("step_biasHere", { capped: number(pair.capped), bias: number(pair.bias), score: number(pair.score) }),
+        ];
       case "mask":
-        return [<>{say("step_mask")} {causal ? say("step_maskCausal") : step.shape === "" ? say("step_maskNone") : ""}</>];
+        return [
+          <>
+            {say("step_mask")} {causal ? say("step_maskCausal") : step.shape === "" ? say("step_maskNone") : ""}
+          </>,
+        ];
       case "softmax":
-        return [say("step_softmax"), pair && !pair.masked && pair.lse !== null && <Say of="step_softmaxHere" score={number(pair.score)} lse={number(pair.lse)} weight={weightText(pair.weight)} />];
+        return [
+          say("step_softmax"),
+          pair && !pair.masked && pair.lse !== null && (
+            <Say
+              of="step_softmaxHere"
+              score={number(pair.score)}
+              lse={number(pair.lse)}
+              weight={weightText(pair.weight)}
+            />
+          ),
+        ];
       case "value": {
         const most = pair && [...pair.links].sort((a, b) => b.weight * b.value_norm - a.weight * a.value_norm)[0];
         return [
           <Say of="step_value" />,
-          most && <Say of="step_valueHere" k={label(keySide.value.tokens[most.key])} weight={fixed(most.weight, 2)} norm={fixed(most.value_norm, 1)} />,
+          most && (
+            <Say
+              of="step_valueHere"
+              k={label(keySide.value.tokens[most.key])}
+              weight={fixed(most.weight, 2)}
+              norm={fixed(most.value_norm, 1)}
+            />
+          ),
         ];
       }
       case "concat":

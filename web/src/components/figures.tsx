@@ -40,23 +40,30 @@ export function Figures() {
         </span>
       </h2>
       <dl>
-        {figuresOf(figures, keys, stack.query_side === stack.key_side).map(({ name, note, value, most, digits, unit }) => (
-          <div class="figure" key={name}>
-            <dt>
-              <button type="button" aria-expanded={explained.value === name} title={say(note, { bits })} onClick={() => (explained.value = explained.value === name ? null : name)}>
-                {say(name)}
-              </button>
-            </dt>
-            <dd>
-              <span class="bar weight" style={{ width: `${Math.max(2, 44 * Math.min(1, value / most))}px` }} />
-              <span class="number">
-                {fixed(value, digits)}
-                {unit && ` ${say(unit)}`}
-              </span>
-            </dd>
-            {explained.value === name && <dd class="note">{say(note, { bits })}</dd>}
-          </div>
-        ))}
+        {figuresOf(figures, keys, stack.query_side === stack.key_side).map(
+          ({ name, note, value, most, digits, unit }) => (
+            <div class="figure" key={name}>
+              <dt>
+                <button
+                  type="button"
+                  aria-expanded={explained.value === name}
+                  title={say(note, { bits })}
+                  onClick={() => (explained.value = explained.value === name ? null : name)}
+                >
+                  {say(name)}
+                </button>
+              </dt>
+              <dd>
+                <span class="bar weight" style={{ width: `${Math.max(2, 44 * Math.min(1, value / most))}px` }} />
+                <span class="number">
+                  {fixed(value, digits)}
+                  {unit && ` ${say(unit)}`}
+                </span>
+              </dd>
+              {explained.value === name && <dd class="note">{say(note, { bits })}</dd>}
+            </div>
+          ),
+        )}
       </dl>
     </div>
   );
@@ -66,14 +73,29 @@ export function Figures() {
 function figuresOf(figures: HeadFigures, keys: number, own: boolean): Figure[] {
   const share = { most: 1, digits: 2 } as const;
   const found: Figure[] = [
-    { name: "entropy", note: "entropyNote", value: figures.entropy, most: Math.max(1, Math.log2(keys)), digits: 2, unit: "bits" },
+    {
+      name: "entropy",
+      note: "entropyNote",
+      value: figures.entropy,
+      most: Math.max(1, Math.log2(keys)),
+      digits: 2,
+      unit: "bits",
+    },
     { name: "first", note: "firstNote", value: figures.first, ...share },
   ];
   if (own) {
     found.push({ name: "previous", note: "previousNote", value: figures.previous, ...share });
     found.push({ name: "nextToken", note: "nextNote", value: figures.next, ...share });
-    found.push({ name: "distance", note: "distanceNote", value: figures.distance, most: Math.max(1, keys / 2), digits: 1, unit: "tokensUnit" });
+    found.push({
+      name: "distance",
+      note: "distanceNote",
+      value: figures.distance,
+      most: Math.max(1, keys / 2),
+      digits: 1,
+      unit: "tokensUnit",
+    });
   }
-  if (figures.induction !== null) found.push({ name: "induction", note: "inductionNote", value: figures.induction, ...share });
+  if (figures.induction !== null)
+    found.push({ name: "induction", note: "inductionNote", value: figures.induction, ...share });
   return found;
 }

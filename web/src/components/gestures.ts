@@ -43,7 +43,9 @@ export function attachGestures(canvas: HTMLCanvasElement, explorer: Explorer, ma
       fingers.set(event.pointerId, now);
       if (fingers.size === 2) {
         const other = [...fingers].find(([id]) => id !== event.pointerId)![1];
-        const grown = Math.hypot(now.x - other.x, now.y - other.y) / Math.max(1, Math.hypot(before.x - other.x, before.y - other.y));
+        const grown =
+          Math.hypot(now.x - other.x, now.y - other.y) /
+          Math.max(1, Math.hypot(before.x - other.x, before.y - other.y));
         map.zoom(grown, (now.x + other.x) / 2, (now.y + other.y) / 2);
         map.pan(dx / 2, dy / 2);
       } else if (moved >= STILL) {
@@ -74,7 +76,11 @@ export function attachGestures(canvas: HTMLCanvasElement, explorer: Explorer, ma
       if (!map.zoomable.peek() || (map.whole.peek() && event.deltaY > 0)) return;
       event.preventDefault();
       const lines = event.deltaMode === WheelEvent.DOM_DELTA_LINE ? 16 : 1;
-      map.zoom(Math.exp(-event.deltaY * lines * (event.ctrlKey ? TRACKPAD_PINCH : WHEEL)), event.offsetX, event.offsetY);
+      map.zoom(
+        Math.exp(-event.deltaY * lines * (event.ctrlKey ? TRACKPAD_PINCH : WHEEL)),
+        event.offsetX,
+        event.offsetY,
+      );
       point(spot(event));
     },
   };

@@ -31,10 +31,15 @@ export function Header() {
 function about(overview: Overview): string {
   const kinds = overview.stacks.map((stack) => {
     const size = say("layersHeads", { layers: stack.layers.length, heads: stack.heads.length });
-    return overview.stacks.length === 1 ? size : `${stackName(stack.name)} ${stack.layers.length} × ${stack.heads.length}`;
+    return overview.stacks.length === 1
+      ? size
+      : `${stackName(stack.name)} ${stack.layers.length} × ${stack.heads.length}`;
   });
   const [input, target] = overview.sides.map((side) => side.tokens.length);
-  const tokens = target === undefined ? say("tokens", { count: input!.toLocaleString("en") }) : say("tokensTwo", { input: input!, target });
+  const tokens =
+    target === undefined
+      ? say("tokens", { count: input!.toLocaleString("en") })
+      : say("tokensTwo", { input: input!, target });
   return [overview.title, ...kinds, tokens].join(" · ");
 }
 
@@ -53,7 +58,13 @@ function Languages() {
       {LANGUAGES.map(([name, text, lang], index) => (
         <>
           {index > 0 && <span aria-hidden="true"> · </span>}
-          <button type="button" class="link" lang={lang} aria-pressed={language.value === name} onClick={() => chooseLanguage(name)}>
+          <button
+            type="button"
+            class="link"
+            lang={lang}
+            aria-pressed={language.value === name}
+            onClick={() => chooseLanguage(name)}
+          >
             {text}
           </button>
         </>

@@ -21,10 +21,17 @@ export function Heads() {
   const count = overview.stacks.reduce((sum, stack) => sum + stack.layers.length * stack.heads.length, 0);
   const several = overview.stacks.length > 1;
   const grids = overview.stacks.map((stack) => {
-    const grid = layoutGrid(Math.max(width, 100), stack.layers.length, stack.heads.length, several ? TALLEST.beside : TALLEST.alone);
+    const grid = layoutGrid(
+      Math.max(width, 100),
+      stack.layers.length,
+      stack.heads.length,
+      several ? TALLEST.beside : TALLEST.alone,
+    );
     return { stack, grid, picture: usePicture(stack, grid) };
   });
-  const save = ({ stack, picture }: (typeof grids)[number]) => <Save picture={picture} name={`qkv-${overview.model}-${stack.name}-heads`} />;
+  const save = ({ stack, picture }: (typeof grids)[number]) => (
+    <Save picture={picture} name={`qkv-${overview.model}-${stack.name}-heads`} />
+  );
   return (
     <section class="heads" ref={room}>
       <div class="title">
@@ -57,7 +64,9 @@ export function Heads() {
 function usePicture(stack: Stack, grid: Grid): Picture {
   const { explorer } = usePage();
   const place = (name: { stack: string; layer: number; head: number } | null) =>
-    name?.stack === stack.name ? { layer: stack.layers.indexOf(name.layer), head: stack.heads.indexOf(name.head) } : null;
+    name?.stack === stack.name
+      ? { layer: stack.layers.indexOf(name.layer), head: stack.heads.indexOf(name.head) }
+      : null;
   const scene = {
     grid,
     values: explorer.thumbnails.get(stack.name)?.answer.value?.value ?? null,
@@ -93,7 +102,8 @@ function StackGrid({ stack, grid, picture }: { stack: Stack; grid: Grid; picture
         if (event.pointerType === "touch") return;
         const name = under(event);
         const before = preview.value;
-        if (name?.layer !== before?.layer || name?.head !== before?.head || name?.stack !== before?.stack) preview.value = name;
+        if (name?.layer !== before?.layer || name?.head !== before?.head || name?.stack !== before?.stack)
+          preview.value = name;
       }}
       onPointerLeave={() => (preview.value = null)}
       onClick={(event) => {

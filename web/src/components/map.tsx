@@ -19,7 +19,8 @@ export function MapView() {
   const [room, width] = useWidth<HTMLElement>();
   const canvas = useRef<HTMLCanvasElement>(null);
   useEffect(() => {
-    if (width > 0) map.room.value = { width, tallest: Math.max(420, Math.min(760, innerHeight * 0.68)), narrow: width < 480 };
+    if (width > 0)
+      map.room.value = { width, tallest: Math.max(420, Math.min(760, innerHeight * 0.68)), narrow: width < 480 };
   }, [width]);
   const ready = map.room.value.width > 0;
   useEffect(() => (canvas.current === null ? undefined : attachGestures(canvas.current, explorer, map)), [ready]);
@@ -33,11 +34,16 @@ export function MapView() {
     <section class="map" ref={room}>
       <div class="title">
         <h2>
-          {explorer.preview.value === null ? say("mapTitle") : say("mapPreview", { head: name })} {explorer.preview.value === null && head && <Formula head={head} dim={explorer.stack.value.head_dim} />}
+          {explorer.preview.value === null ? say("mapTitle") : say("mapPreview", { head: name })}{" "}
+          {explorer.preview.value === null && head && <Formula head={head} dim={explorer.stack.value.head_dim} />}
         </h2>
         <span class="tools">
+          <span class={explorer.whole.busy.value || map.detail.busy.value ? "busy now" : "busy"}>{say("loading")}</span>
           {map.zoomable.value && <ZoomButtons />}
-          <Save picture={picture} name={`qkv-${explorer.overview.model}-${shown.stack}-L${shown.layer}H${shown.head}-map`} />
+          <Save
+            picture={picture}
+            name={`qkv-${explorer.overview.model}-${shown.stack}-L${shown.layer}H${shown.head}-map`}
+          />
         </span>
       </div>
       <p class="note">
@@ -60,7 +66,11 @@ export function MapView() {
 
 /** softmax(QKᵀ/√d), with what this model has beyond it. */
 function Formula({ head, dim }: { head: Head; dim: number }) {
-  const scaled = isRootScale(head.scale, dim) ? `QKᵀ/√${dim}` : head.scale === 1 ? "QKᵀ" : `${Number(head.scale.toPrecision(3))} QKᵀ`;
+  const scaled = isRootScale(head.scale, dim)
+    ? `QKᵀ/√${dim}`
+    : head.scale === 1
+      ? "QKᵀ"
+      : `${Number(head.scale.toPrecision(3))} QKᵀ`;
   const capped = head.softcap === null ? scaled : `cap(${scaled})`;
   return <span class="formula">softmax({capped})</span>;
 }
@@ -72,7 +82,14 @@ function ZoomButtons() {
       <button type="button" class="link" aria-label={say("zoomIn")} title={say("zoomIn")} onClick={() => map.zoom(1.6)}>
         +
       </button>
-      <button type="button" class="link" aria-label={say("zoomOut")} title={say("zoomOut")} disabled={map.whole.value} onClick={() => map.zoom(1 / 1.6)}>
+      <button
+        type="button"
+        class="link"
+        aria-label={say("zoomOut")}
+        title={say("zoomOut")}
+        disabled={map.whole.value}
+        onClick={() => map.zoom(1 / 1.6)}
+      >
         −
       </button>
       <button type="button" class="link" disabled={map.whole.value} onClick={map.showAll}>
@@ -91,7 +108,8 @@ function usePicture(): Picture {
   const head = explorer.preview.value === null ? (explorer.head.answer.value?.value ?? null) : null;
   const stack = explorer.stack.value;
   const masked = useMemo(
-    () => (stack.causal && stack.query_side === stack.key_side ? (query: number, key: number) => key > query : () => false),
+    () =>
+      stack.causal && stack.query_side === stack.key_side ? (query: number, key: number) => key > query : () => false,
     [stack],
   );
   const scene = {

@@ -31,21 +31,32 @@ export function Output() {
       <ul>
         {links.map((link) => (
           <li key={link.key}>
-            <button type="button" class="token-name" aria-current={link.key === pair.key} onClick={() => explorer.select({ key: link.key })}>
+            <button
+              type="button"
+              class="token-name"
+              aria-current={link.key === pair.key}
+              onClick={() => explorer.select({ key: link.key })}
+            >
               {label(tokens[link.key], 16)}
             </button>
             <span class="bars" aria-hidden="true">
               <span class="bar weight" style={{ width: `${Math.max(1, BAR * link.weight)}px` }} />
-              <span class="bar value" style={{ width: `${Math.max(1, (BAR * link.weight * link.value_norm) / most)}px` }} />
+              <span
+                class="bar value"
+                style={{ width: `${Math.max(1, (BAR * link.weight * link.value_norm) / most)}px` }}
+              />
             </span>
             <span class="number">
-              <span class="meaning-w">{fixed(link.weight, 2)}</span> × <span class="meaning-v">‖v‖ {fixed(link.value_norm, 1)}</span>
+              <span class="meaning-w">{fixed(link.weight, 2)}</span> ×{" "}
+              <span class="meaning-v">‖v‖ {fixed(link.value_norm, 1)}</span>
             </span>
           </li>
         ))}
       </ul>
       <p class="note">
-        {rest > 0.0005 && tokens.length > links.length && <>{say("outputRest", { count: tokens.length - links.length, weight: weightText(rest) })} · </>}
+        {rest > 0.0005 && tokens.length > links.length && (
+          <>{say("outputRest", { count: tokens.length - links.length, weight: weightText(rest) })} · </>
+        )}
         {say("outputLength", { norm: fixed(pair.output_norm, 2) })}
       </p>
     </section>

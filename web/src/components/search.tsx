@@ -74,7 +74,11 @@ export function Search() {
         }}
       />
       <span class="note search-count" role="status">
-        {words.value.trim() === "" ? "" : matches.length === 0 ? say("searchNone") : say("searchCount", { at: at.value + 1, count: matches.length })}
+        {words.value.trim() === ""
+          ? ""
+          : matches.length === 0
+            ? say("searchNone")
+            : say("searchCount", { at: at.value + 1, count: matches.length })}
       </span>
       {matches.length > 0 && (
         <button type="submit" class="link">

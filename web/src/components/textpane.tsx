@@ -51,7 +51,13 @@ export function TextPane({ side, asks, reads, long }: Props) {
         painted(row.query, row.weights);
       }),
       asks ? mark(spans, "is-query", () => explorer.query.value) : () => {},
-      reads ? mark(spans, "is-key", () => (explorer.pointed.value.query === null || explorer.pointed.value.key !== null ? (explorer.pointed.value.key ?? explorer.selection.value.key) : null)) : () => {},
+      reads
+        ? mark(spans, "is-key", () =>
+            explorer.pointed.value.query === null || explorer.pointed.value.key !== null
+              ? (explorer.pointed.value.key ?? explorer.selection.value.key)
+              : null,
+          )
+        : () => {},
       effect(() => {
         const result = found.value;
         if (result === null || result.side !== side.name) return;

@@ -34,9 +34,18 @@ export function Why() {
         <h2>
           <Say of="whyTitle" query={query} k={key} />
         </h2>
-        <Save picture={picture} name={`qkv-${explorer.overview.model}-${stack.value.name}-L${layer}H${head}-q${selection.value.query}-k${selection.value.key}`} />
+        <Save
+          picture={picture}
+          name={`qkv-${explorer.overview.model}-${stack.value.name}-L${layer}H${head}-q${selection.value.query}-k${selection.value.key}`}
+        />
       </div>
-      <p class="note dimension">{pair !== null && dimension.value !== null ? <Dimension pair={pair} index={dimension.value} /> : say("whyNote", { dim: stack.value.head_dim })}</p>
+      <p class="note dimension">
+        {pair !== null && dimension.value !== null ? (
+          <Dimension pair={pair} index={dimension.value} />
+        ) : (
+          say("whyNote", { dim: stack.value.head_dim })
+        )}
+      </p>
       {failure !== null && <p class="note problem">{say("failed", { message: failure })}</p>}
       {pair !== null && picture !== null && width > 0 && (
         <>
@@ -69,7 +78,9 @@ function usePicture(pair: Pair | null, layout: ColumnsLayout, dimension: Signal<
 
 function Dimension({ pair, index }: { pair: Pair; index: number }) {
   const at = (values: readonly number[]) => fixed(values[index] ?? 0, 2);
-  return <Say of="whyDimension" index={index} q={at(pair.query_vector)} k={at(pair.key_vector)} product={at(pair.product)} />;
+  return (
+    <Say of="whyDimension" index={index} q={at(pair.query_vector)} k={at(pair.key_vector)} product={at(pair.product)} />
+  );
 }
 
 /** Each operation on a line of its own: what is done, the number after it, and why. */
@@ -102,7 +113,12 @@ function Sum({ pair, query, k }: { pair: Pair; query: string; k: string }) {
       ) : pair.lse === null ? (
         <p class="note">{say("whyNothing")}</p>
       ) : (
-        <Line number={weightText(pair.weight)} why={`= e^(${fixed(pair.score, 2)} − ${fixed(pair.lse, 2)})`} title={say("whySoftmax", { lse: fixed(pair.lse, 2) })} weight>
+        <Line
+          number={weightText(pair.weight)}
+          why={`= e^(${fixed(pair.score, 2)} − ${fixed(pair.lse, 2)})`}
+          title={say("whySoftmax", { lse: fixed(pair.lse, 2) })}
+          weight
+        >
           softmax
         </Line>
       )}
@@ -110,7 +126,19 @@ function Sum({ pair, query, k }: { pair: Pair; query: string; k: string }) {
   );
 }
 
-function Line({ number, why, title, weight, children }: { number: string; why: string; title?: string; weight?: boolean; children: ComponentChildren }) {
+function Line({
+  number,
+  why,
+  title,
+  weight,
+  children,
+}: {
+  number: string;
+  why: string;
+  title?: string;
+  weight?: boolean;
+  children: ComponentChildren;
+}) {
   return (
     <p class="step" title={title}>
       <span class="formula">{children}</span>

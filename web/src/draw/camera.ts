@@ -108,15 +108,25 @@ export function clampCamera(camera: Camera, layout: MapLayout): Camera {
 export function zoomAt(camera: Camera, layout: MapLayout, x: number, y: number, factor: number): Camera {
   const row = rowAt(camera, layout, y);
   const column = columnAt(camera, layout, x);
-  const grown = clampCamera({ ...camera, rowScale: camera.rowScale * factor, columnScale: camera.columnScale * factor }, layout);
+  const grown = clampCamera(
+    { ...camera, rowScale: camera.rowScale * factor, columnScale: camera.columnScale * factor },
+    layout,
+  );
   return clampCamera(
-    { ...grown, row: row - (y - layout.plot.y) / grown.rowScale, column: column - (x - layout.plot.x) / grown.columnScale },
+    {
+      ...grown,
+      row: row - (y - layout.plot.y) / grown.rowScale,
+      column: column - (x - layout.plot.x) / grown.columnScale,
+    },
     layout,
   );
 }
 
 export function panBy(camera: Camera, layout: MapLayout, dx: number, dy: number): Camera {
-  return clampCamera({ ...camera, row: camera.row - dy / camera.rowScale, column: camera.column - dx / camera.columnScale }, layout);
+  return clampCamera(
+    { ...camera, row: camera.row - dy / camera.rowScale, column: camera.column - dx / camera.columnScale },
+    layout,
+  );
 }
 
 /** The least move that brings a pair into view, with some room around it. */

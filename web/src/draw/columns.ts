@@ -40,7 +40,13 @@ export interface ColumnsPicture {
 export function drawColumns(surface: Surface, { layout, pair, query, key, pointed, palette }: ColumnsPicture): void {
   const third = layout.width / 3;
   const columns = [
-    { title: `q · ${query}`, values: pair.query_vector, fill: palette.query, below: palette.query, text: palette.queryText },
+    {
+      title: `q · ${query}`,
+      values: pair.query_vector,
+      fill: palette.query,
+      below: palette.query,
+      text: palette.queryText,
+    },
     { title: `k · ${key}`, values: pair.key_vector, fill: palette.key, below: palette.key, text: palette.keyText },
     // What speaks against is grey: it takes from the sum.
     { title: "q × k", values: pair.product, fill: palette.weight, below: palette.soft, text: palette.text },
@@ -58,7 +64,14 @@ export function drawColumns(surface: Surface, { layout, pair, query, key, pointe
       const length = (reach * Math.abs(value)) / most;
       const gap = layout.rowHeight > 5 ? 1.5 : 0.5;
       const thickness = layout.rowHeight - 2 * gap;
-      surface.rect(value < 0 ? middle - length : middle, layout.top + row * layout.rowHeight + gap, Math.max(0.5, length), thickness, value < 0 ? below : fill, thickness >= 4 ? 1 : 0);
+      surface.rect(
+        value < 0 ? middle - length : middle,
+        layout.top + row * layout.rowHeight + gap,
+        Math.max(0.5, length),
+        thickness,
+        value < 0 ? below : fill,
+        thickness >= 4 ? 1 : 0,
+      );
     });
   });
 }

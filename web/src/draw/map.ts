@@ -33,7 +33,9 @@ export function drawMap(surface: Surface, picture: MapPicture): void {
   const { layout, camera } = picture;
   const { plot } = layout;
   const inCells = Math.min(camera.rowScale, camera.columnScale) >= CELLS;
-  const exact = picture.tiles.find((tile) => isExact(tile) && covers(tile, seenRows(camera, layout), seenColumns(camera, layout)));
+  const exact = picture.tiles.find(
+    (tile) => isExact(tile) && covers(tile, seenRows(camera, layout), seenColumns(camera, layout)),
+  );
   surface.clip(plot.x - 2, plot.y - 2, plot.width + 4, plot.height + 4, () => {
     if (inCells && exact !== undefined) drawCells(surface, picture, exact);
     else drawRasters(surface, picture);
@@ -65,7 +67,11 @@ function drawCells(surface: Surface, picture: MapPicture, tile: Tile): void {
       const height = camera.rowScale - 2 * gap;
       surface.rect(x, y, width, height, weight < 0.002 ? empty : css(colour), radius);
       if (weight >= least) {
-        surface.text(x + width / 2, y + height / 2 + 0.5, cellWeight(weight), { fill: readableOn(colour, palette), size: 10.5, align: "center" });
+        surface.text(x + width / 2, y + height / 2 + 0.5, cellWeight(weight), {
+          fill: readableOn(colour, palette),
+          size: 10.5,
+          align: "center",
+        });
       }
     }
   }
@@ -85,8 +91,10 @@ function drawRasters(surface: Surface, { layout, camera, tiles, palette }: MapPi
   // Blocks at the end may stand for fewer tokens than they are drawn for.
   const right = xOf(camera, layout, layout.columns);
   const bottom = yOf(camera, layout, layout.rows);
-  if (right < plot.x + plot.width + 2) surface.rect(right, plot.y - 2, plot.x + plot.width + 2 - right, plot.height + 4, palette.paper);
-  if (bottom < plot.y + plot.height + 2) surface.rect(plot.x - 2, bottom, plot.width + 4, plot.y + plot.height + 2 - bottom, palette.paper);
+  if (right < plot.x + plot.width + 2)
+    surface.rect(right, plot.y - 2, plot.x + plot.width + 2 - right, plot.height + 4, palette.paper);
+  if (bottom < plot.y + plot.height + 2)
+    surface.rect(plot.x - 2, bottom, plot.width + 4, plot.y + plot.height + 2 - bottom, palette.paper);
   surface.frame(plot.x - 0.5, plot.y - 0.5, plot.width + 1, plot.height + 1, palette.hairline, 1);
 }
 
@@ -129,7 +137,12 @@ function fade(colour: string, palette: Palette, share: number): string {
 const TICK_ROOM = 44;
 
 /** The tokens to label: all where there is room for their names, else round positions that keep clear of the marked ones. */
-export function ticks(first: number, last: number, scale: number, marked: readonly number[]): { positions: number[]; words: boolean } {
+export function ticks(
+  first: number,
+  last: number,
+  scale: number,
+  marked: readonly number[],
+): { positions: number[]; words: boolean } {
   const words = scale >= CELLS;
   const step = words ? 1 : roundStep(TICK_ROOM / scale);
   const positions: number[] = [];
@@ -154,9 +167,14 @@ function drawRowAxis(surface: Surface, picture: MapPicture): void {
     if (y < layout.plot.y - 1 || y > layout.plot.y + layout.plot.height + 1) return;
     surface.text(layout.plot.x - 8, y, text, { ...style, align: "right" });
   };
-  const quiet = { fill: palette.soft, size: words && camera.rowScale >= LABEL_SIZE + 3 ? LABEL_SIZE : SMALL, bold: false };
+  const quiet = {
+    fill: palette.soft,
+    size: words && camera.rowScale >= LABEL_SIZE + 3 ? LABEL_SIZE : SMALL,
+    bold: false,
+  };
   for (const row of positions) write(row, words ? picture.rowLabels(row) : String(row), quiet);
-  for (const row of marked) write(row, picture.rowLabels(row), { fill: palette.queryText, size: LABEL_SIZE, bold: true });
+  for (const row of marked)
+    write(row, picture.rowLabels(row), { fill: palette.queryText, size: LABEL_SIZE, bold: true });
 }
 
 function drawColumnAxis(surface: Surface, picture: MapPicture): void {
@@ -169,9 +187,14 @@ function drawColumnAxis(surface: Surface, picture: MapPicture): void {
     if (x < layout.plot.x - 1 || x > layout.plot.x + layout.plot.width + 1) return;
     surface.text(x - 1, layout.plot.y - 8, text, { ...style, rotate: LABEL_ANGLE });
   };
-  const quiet = { fill: palette.soft, size: words && camera.columnScale >= LABEL_SIZE + 3 ? LABEL_SIZE : SMALL, bold: false };
+  const quiet = {
+    fill: palette.soft,
+    size: words && camera.columnScale >= LABEL_SIZE + 3 ? LABEL_SIZE : SMALL,
+    bold: false,
+  };
   for (const column of positions) write(column, words ? picture.columnLabels(column) : String(column), quiet);
-  for (const column of marked) write(column, picture.columnLabels(column), { fill: palette.keyText, size: LABEL_SIZE, bold: true });
+  for (const column of marked)
+    write(column, picture.columnLabels(column), { fill: palette.keyText, size: LABEL_SIZE, bold: true });
 }
 
 function inside(candidates: readonly (number | null)[], first: number, last: number): number[] {
@@ -179,7 +202,13 @@ function inside(candidates: readonly (number | null)[], first: number, last: num
 }
 
 /** One bar a token where there is room, else one a pixel, as long as the largest of its tokens. */
-function bars(values: ArrayLike<number>, first: number, last: number, scale: number, draw: (from: number, size: number, value: number, token: number | null) => void): void {
+function bars(
+  values: ArrayLike<number>,
+  first: number,
+  last: number,
+  scale: number,
+  draw: (from: number, size: number, value: number, token: number | null) => void,
+): void {
   if (scale >= 3) {
     for (let token = first; token < last; token++) draw(token, 1, values[token]!, token);
     return;
@@ -187,7 +216,8 @@ function bars(values: ArrayLike<number>, first: number, last: number, scale: num
   const step = 1 / scale;
   for (let from = first; from < last; from += step) {
     let largest = 0;
-    for (let token = Math.floor(from); token < Math.min(last, from + step); token++) largest = Math.max(largest, values[token]!);
+    for (let token = Math.floor(from); token < Math.min(last, from + step); token++)
+      largest = Math.max(largest, values[token]!);
     draw(from, step, largest, null);
   }
 }
@@ -225,7 +255,14 @@ function drawEntropy(surface: Surface, picture: MapPicture, entropy: ArrayLike<n
       const span = size * camera.rowScale;
       const thickness = span >= 3 ? Math.min(7, span * 0.6) : span;
       const y = yOf(camera, layout, from) + (span - thickness) / 2;
-      surface.rect(plot.x + plot.width + 10, y, Math.max(1, (room * value) / largest), thickness, token === marked ? palette.query : pale, radiusOf(thickness));
+      surface.rect(
+        plot.x + plot.width + 10,
+        y,
+        Math.max(1, (room * value) / largest),
+        thickness,
+        token === marked ? palette.query : pale,
+        radiusOf(thickness),
+      );
     });
   });
 }
@@ -244,8 +281,16 @@ function drawReceived(surface: Surface, picture: MapPicture, received: ArrayLike
       const thickness = span >= 3 ? Math.min(9, span * 0.6) : span;
       const x = xOf(camera, layout, from) + (span - thickness) / 2;
       const length = Math.max(1, room * Math.min(1, value / full));
-      surface.rect(x, plot.y + plot.height + 10, thickness, length, token === marked ? palette.key : pale, radiusOf(thickness));
-      if (value > full * 1.001) surface.rect(x - 1, plot.y + plot.height + 10 + length - 8, thickness + 2, 2, palette.paper);
+      surface.rect(
+        x,
+        plot.y + plot.height + 10,
+        thickness,
+        length,
+        token === marked ? palette.key : pale,
+        radiusOf(thickness),
+      );
+      if (value > full * 1.001)
+        surface.rect(x - 1, plot.y + plot.height + 10 + length - 8, thickness + 2, 2, palette.paper);
     });
   });
 }

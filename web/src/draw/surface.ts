@@ -36,7 +36,8 @@ export interface Surface {
 
 export const FACES: Record<Face, string> = {
   sans: 'system-ui, "Noto Sans", "DejaVu Sans", "Noto Sans CJK SC", "PingFang SC", "Microsoft YaHei", sans-serif',
-  serif: '"Iowan Old Style", Charter, "Noto Serif", Georgia, "DejaVu Serif", "Noto Serif CJK SC", "Songti SC", SimSun, serif',
+  serif:
+    '"Iowan Old Style", Charter, "Noto Serif", Georgia, "DejaVu Serif", "Noto Serif CJK SC", "Songti SC", SimSun, serif',
   mono: 'ui-monospace, "SF Mono", Menlo, Consolas, "Noto Sans Mono", "DejaVu Sans Mono", "Noto Sans Mono CJK SC", monospace',
 };
 
@@ -126,7 +127,9 @@ export class SvgSurface implements Surface {
   private clips = 0;
 
   /** `encode` turns a raster into a data URL. */
-  constructor(private readonly encode: (raster: Raster) => string = (raster) => bitmapOf(raster).toDataURL("image/png")) {}
+  constructor(
+    private readonly encode: (raster: Raster) => string = (raster) => bitmapOf(raster).toDataURL("image/png"),
+  ) {}
 
   private box(x: number, y: number, width: number, height: number): string {
     return `x="${number(x)}" y="${number(y)}" width="${number(width)}" height="${number(height)}"`;
@@ -151,7 +154,8 @@ export class SvgSurface implements Surface {
 
   text(x: number, y: number, text: string, style: TextStyle): void {
     const anchor = { left: "start", center: "middle", right: "end" }[style.align ?? "left"];
-    const turn = style.rotate === undefined ? "" : ` transform="rotate(${number(style.rotate)} ${number(x)} ${number(y)})"`;
+    const turn =
+      style.rotate === undefined ? "" : ` transform="rotate(${number(style.rotate)} ${number(x)} ${number(y)})"`;
     const weight = style.bold ? ' font-weight="600"' : "";
     this.parts.push(
       `<text x="${number(x)}" y="${number(y)}" fill="${style.fill}" font-family="${escapeXml(FACES[style.face ?? "mono"])}" font-size="${number(style.size ?? 12)}"${weight} text-anchor="${anchor}" dominant-baseline="central"${turn} xml:space="preserve">${escapeXml(text)}</text>`,
@@ -166,7 +170,9 @@ export class SvgSurface implements Surface {
 
   clip(x: number, y: number, width: number, height: number, draw: () => void): void {
     const id = `clip${this.clips++}`;
-    this.parts.push(`<clipPath id="${id}"><rect ${this.box(x, y, width, height)}/></clipPath><g clip-path="url(#${id})">`);
+    this.parts.push(
+      `<clipPath id="${id}"><rect ${this.box(x, y, width, height)}/></clipPath><g clip-path="url(#${id})">`,
+    );
     draw();
     this.parts.push("</g>");
   }

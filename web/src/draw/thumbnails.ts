@@ -23,7 +23,17 @@ export function layoutGrid(width: number, layers: number, heads: number, tallest
   const top = 18;
   const stepX = Math.min(34, (width - left) / heads);
   const stepY = Math.min(stepX, Math.max(9, (tallest - top) / layers));
-  return { left, top, stepX, stepY, gap: stepX >= 12 ? 1 : 0.5, layers, heads, width, height: Math.ceil(top + layers * stepY + 2) };
+  return {
+    left,
+    top,
+    stepX,
+    stepY,
+    gap: stepX >= 12 ? 1 : 0.5,
+    layers,
+    heads,
+    width,
+    height: Math.ceil(top + layers * stepY + 2),
+  };
 }
 
 /** The head under a point, by its places in the grid. */
@@ -52,13 +62,28 @@ export function drawGrid(surface: Surface, picture: GridPicture): void {
   const everyLayer = Math.ceil(12 / grid.stepY);
   picture.headNames.forEach((name, head) => {
     const marked = now?.head === head;
-    if (!marked && (head % everyHead !== 0 || (everyHead > 1 && now !== null && Math.abs(now.head - head) < everyHead))) return;
-    surface.text(grid.left + (head + 0.5) * grid.stepX, 8, String(name), { fill: marked ? palette.text : palette.soft, size: SIZE, bold: marked, align: "center" });
+    if (!marked && (head % everyHead !== 0 || (everyHead > 1 && now !== null && Math.abs(now.head - head) < everyHead)))
+      return;
+    surface.text(grid.left + (head + 0.5) * grid.stepX, 8, String(name), {
+      fill: marked ? palette.text : palette.soft,
+      size: SIZE,
+      bold: marked,
+      align: "center",
+    });
   });
   picture.layerNames.forEach((name, layer) => {
     const marked = now?.layer === layer;
-    if (!marked && (layer % everyLayer !== 0 || (everyLayer > 1 && now !== null && Math.abs(now.layer - layer) < everyLayer))) return;
-    surface.text(grid.left - 7, grid.top + (layer + 0.5) * grid.stepY, String(name), { fill: marked ? palette.text : palette.soft, size: SIZE, bold: marked, align: "right" });
+    if (
+      !marked &&
+      (layer % everyLayer !== 0 || (everyLayer > 1 && now !== null && Math.abs(now.layer - layer) < everyLayer))
+    )
+      return;
+    surface.text(grid.left - 7, grid.top + (layer + 0.5) * grid.stepY, String(name), {
+      fill: marked ? palette.text : palette.soft,
+      size: SIZE,
+      bold: marked,
+      align: "right",
+    });
   });
   for (let layer = 0; layer < grid.layers; layer++) {
     for (let head = 0; head < grid.heads; head++) {
@@ -67,7 +92,10 @@ export function drawGrid(surface: Surface, picture: GridPicture): void {
       surface.frame(x, y, width, height, palette.hairline, 0.5);
     }
   }
-  for (const [place, thickness] of [[pointed, 1], [selected, 2]] as const) {
+  for (const [place, thickness] of [
+    [pointed, 1],
+    [selected, 2],
+  ] as const) {
     if (place === null) continue;
     const [x, y, width, height] = boxOf(grid, place.layer, place.head);
     surface.frame(x - 1, y - 1, width + 2, height + 2, palette.text, thickness, 2);
@@ -75,7 +103,12 @@ export function drawGrid(surface: Surface, picture: GridPicture): void {
 }
 
 function boxOf(grid: Grid, layer: number, head: number): [number, number, number, number] {
-  return [grid.left + head * grid.stepX + grid.gap / 2, grid.top + layer * grid.stepY + grid.gap / 2, grid.stepX - grid.gap, grid.stepY - grid.gap];
+  return [
+    grid.left + head * grid.stepX + grid.gap / 2,
+    grid.top + layer * grid.stepY + grid.gap / 2,
+    grid.stepX - grid.gap,
+    grid.stepY - grid.gap,
+  ];
 }
 
 const rasters = new WeakMap<Values<Thumbnails>, Partial<Record<Theme, Raster[]>>>();
@@ -86,5 +119,9 @@ function rasterOf(thumbnails: Values<Thumbnails>, layer: number, head: number, p
   const made = (byTheme[palette.theme] ??= []);
   const { heads, height, width } = thumbnails.header;
   const index = layer * heads + head;
-  return (made[index] ??= { width, height, pixels: paintInk(thumbnails.values.subarray(index * height * width, (index + 1) * height * width), palette) });
+  return (made[index] ??= {
+    width,
+    height,
+    pixels: paintInk(thumbnails.values.subarray(index * height * width, (index + 1) * height * width), palette),
+  });
 }

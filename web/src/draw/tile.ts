@@ -29,7 +29,13 @@ export function tileOf({ header, values }: Values<Window>): Tile {
 }
 
 /** A thumbnail drawn over the whole map. */
-export function previewTile({ header, values }: Values<Thumbnails>, layer: number, head: number, rows: number, columns: number): Tile {
+export function previewTile(
+  { header, values }: Values<Thumbnails>,
+  layer: number,
+  head: number,
+  rows: number,
+  columns: number,
+): Tile {
   const { height, width } = header;
   const start = (layer * header.heads + head) * height * width;
   return {

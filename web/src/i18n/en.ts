@@ -44,7 +44,8 @@ export const en = {
   close: "Close",
 
   headsTitle: "All heads",
-  headsNote: "{count} maps, [q:query] down, [k:key] across; one row a layer. Point at one to preview it, click to keep it.",
+  headsNote:
+    "{count} maps, [q:query] down, [k:key] across; one row a layer. Point at one to preview it, click to keep it.",
   headsNoteTouch: "{count} maps, [q:query] down, [k:key] across; one row a layer. Tap one to see it.",
   headsLabel: "Maps of all heads; arrows choose one",
   thisHead: "This head",
@@ -64,7 +65,8 @@ export const en = {
   tokensUnit: "tokens",
 
   mapTitle: "Weights",
-  mapNote: "[q:query (reads)] down, [k:key (is read)] across. Right: entropy of each row in bits. Below: weight received.",
+  mapNote:
+    "[q:query (reads)] down, [k:key (is read)] across. Right: entropy of each row in bits. Below: weight received.",
   mapRead: "[q:{query}] reads [k:{k}] with [w:{weight}]",
   mapReadBlock: "[q:{rows}] read [k:{columns}] with [w:{weight}] on average",
   mapMasked: "[q:{query}] may not read [k:{k}]: it is masked",
@@ -109,11 +111,14 @@ export const en = {
   stepEach: "{shape} each",
   stepRows: "rows sum to 1",
   step_input: "x: each token is a row of numbers, what the model knows about it before this layer.",
-  step_qkv: "Three learned matrices turn every row of x into a [q:query] (what it looks for), a [k:key] (what it can be found by) and a [v:value] (what it hands over). The matrices are trained; the three vectors are computed for this text.",
-  step_qkvHere: "Here [q:{query}] looks with a [q:query] of length {qn}; [k:{k}] answers with a [k:key] of length {kn}.",
+  step_qkv:
+    "Three learned matrices turn every row of x into a [q:query] (what it looks for), a [k:key] (what it can be found by) and a [v:value] (what it hands over). The matrices are trained; the three vectors are computed for this text.",
+  step_qkvHere:
+    "Here [q:{query}] looks with a [q:query] of length {qn}; [k:{k}] answers with a [k:key] of length {kn}.",
   step_scores: "Every [q:query] is multiplied with every [k:key]: the dot product says how well they match.",
   step_scoresHere: "Here [q:{query}] · [k:{k}] = {dot}.",
-  step_scale: "A sum over d dimensions spreads like √d. Dividing by it keeps softmax from choosing a single key too early.",
+  step_scale:
+    "A sum over d dimensions spreads like √d. Dividing by it keeps softmax from choosing a single key too early.",
   step_scaleOwn: "This model multiplies its scores by {scale}; the textbook's 1/√d would be {textbook}.",
   step_scaleHere: "Here {dot} becomes {scaled}.",
   step_softcap: "Scores are bent softly so that none leaves ±{cap}.",
@@ -131,7 +136,8 @@ export const en = {
   step_output: "A learned matrix W_O mixes the heads into one row again.",
   step_norm: "Every row is brought to a common size, so that layers can be stacked.",
   step_residual: "The result is added to x, and every row is brought to a common size.",
-  step_ffn: "Each token for itself: wider, through a non-linearity, and back. Attention moves information between tokens; this part works on it.",
+  step_ffn:
+    "Each token for itself: wider, through a non-linearity, and back. Attention moves information between tokens; this part works on it.",
 
   keysTitle: "Keys",
   keyArrows: "move the pair: up and down the query, left and right the key",

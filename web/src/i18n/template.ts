@@ -10,7 +10,8 @@ export interface Piece {
 
 /** Fill in the values; they are never read as markup themselves. */
 export function pieces(template: string, values: Values = {}): Piece[] {
-  const filled = (text: string) => text.replace(/\{(\w+)\}/g, (whole, name: string) => (name in values ? String(values[name]) : whole));
+  const filled = (text: string) =>
+    text.replace(/\{(\w+)\}/g, (whole, name: string) => (name in values ? String(values[name]) : whole));
   const found: Piece[] = [];
   let end = 0;
   for (const match of template.matchAll(/\[([qkvw]):([^\]]*)\]/g)) {

@@ -5,7 +5,21 @@
  * computed here in double precision.
  */
 
-import type { Derivation, Embedded, EmbeddedLayer, Head, Link, Overview, Pair, Predictions, Row, Stack, StackName, Thumbnails, Window } from "../contract";
+import type {
+  Derivation,
+  Embedded,
+  EmbeddedLayer,
+  Head,
+  Link,
+  Overview,
+  Pair,
+  Predictions,
+  Row,
+  Stack,
+  StackName,
+  Thumbnails,
+  Window,
+} from "../contract";
 import { floatsOfBase64 } from "./binary";
 import { AnswerError, type HeadName, type Source, type Span, type Values } from "./source";
 
@@ -13,7 +27,10 @@ const LINKS = 12;
 /** A score recomputed from float32 differs from the exact one by rounding; a bias is what is more than that. */
 const ROUNDING = 2e-4;
 
-interface Layer extends Omit<EmbeddedLayer, "query" | "key" | "weights" | "lse" | "entropy" | "received" | "value_norm" | "output_norm"> {
+interface Layer extends Omit<
+  EmbeddedLayer,
+  "query" | "key" | "weights" | "lse" | "entropy" | "received" | "value_norm" | "output_norm"
+> {
   readonly query: Float32Array;
   readonly key: Float32Array;
   readonly weights: Float32Array;
@@ -66,7 +83,12 @@ export class EmbeddedSource implements Source {
   async row(name: HeadName, query: number): Promise<Row> {
     const place = this.place(name);
     const weights = this.weights(place, query);
-    return { query, weights: [...weights], entropy: place.layer.entropy[place.head * place.rows + query]!, links: this.links(place, weights) };
+    return {
+      query,
+      weights: [...weights],
+      entropy: place.layer.entropy[place.head * place.rows + query]!,
+      links: this.links(place, weights),
+    };
   }
 
   async pair(name: HeadName, query: number, key: number): Promise<Pair> {
@@ -127,7 +149,15 @@ export class EmbeddedSource implements Source {
         }
       }
     }
-    const header: Window = { row_start: rowStart, row_stop: rowStop, column_start: columnStart, column_stop: columnStop, block, height, width };
+    const header: Window = {
+      row_start: rowStart,
+      row_stop: rowStop,
+      column_start: columnStart,
+      column_stop: columnStop,
+      block,
+      height,
+      width,
+    };
     return { header, values };
   }
 

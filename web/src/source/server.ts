@@ -1,6 +1,17 @@
 /** Asks the local server, below the page's own address. */
 
-import type { Derivation, Head, Overview, Pair, Predictions, Problem, Row, StackName, Thumbnails, Window } from "../contract";
+import type {
+  Derivation,
+  Head,
+  Overview,
+  Pair,
+  Predictions,
+  Problem,
+  Row,
+  StackName,
+  Thumbnails,
+  Window,
+} from "../contract";
 import { floatsOf } from "./binary";
 import { AnswerError, ConnectionError, type HeadName, type Source, type Span, type Values } from "./source";
 
@@ -59,7 +70,11 @@ export class ServerSource implements Source {
   }
 
   /** The answer, from before where there is one; a failure is not kept. */
-  private kept<T>(route: string, query: Record<string, string | number>, read: (response: Response) => Promise<T>): Promise<T> {
+  private kept<T>(
+    route: string,
+    query: Record<string, string | number>,
+    read: (response: Response) => Promise<T>,
+  ): Promise<T> {
     const text = new URLSearchParams(Object.entries(query).map(([name, value]) => [name, String(value)])).toString();
     const address = `${this.base}${route}${text === "" ? "" : `?${text}`}`;
     const before = this.answers.get(address) as Promise<T> | undefined;
