@@ -306,7 +306,7 @@ def test_only_some_heads() -> None:
     (stack,) = overview["stacks"]
     assert (stack["layers"], stack["heads"], len(stack["figures"][0])) == ([1], [0, 2], 2)
     assert (overview["opening"]["layer"], overview["opening"]["head"]) in {(1, 0), (1, 2)}
-    with pytest.raises(TraceError, match=r"nothing to show for layer \[7\]; the trace holds encoder layer 0"):
+    with pytest.raises(TraceError, match=r"layer 7 is not in this trace; it holds encoder layer 0, heads 0 to 3"):
         Answers(trace([record(layer=0)]), only_layers=[7])
 
 
@@ -315,5 +315,5 @@ def test_opening_on_a_chosen_head() -> None:
     opening = answers.overview()["opening"]
     assert (opening["layer"], opening["head"]) == (1, 3)
     assert len(answers.overview()["stacks"][0]["heads"]) == 4
-    with pytest.raises(TraceError, match=r"nothing to show for head \[12\]"):
+    with pytest.raises(TraceError, match=r"head 12 is not in this trace; it holds encoder layer 0, heads 0 to 3"):
         Answers(trace([record()]), head=12)

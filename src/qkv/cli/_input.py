@@ -60,7 +60,7 @@ def open_input(
         given = [name for name, value in chosen.items() if value]
         if given:
             raise ArgumentError(
-                f"{' and '.join(given)} cannot change a trace: {folder} holds what a model has read; give a text instead"
+                f"{' and '.join(given)} cannot change a trace: {folder} holds what a model read; give a text instead"
             )
         from qkv.trace import open_trace
 
@@ -76,9 +76,19 @@ def open_input(
 
 
 def trace_folder(source: str) -> Path | None:
-    """Return the path where ``source`` names a trace: a folder, or anything that ends in .qkv."""
+    """Return the path where ``source`` names a trace: a folder with a trace in it, or a name that ends in .qkv.
+
+    Raises:
+        ArgumentError: it names a folder in which no trace is.
+    """
     path = Path(source).expanduser()
-    return path if source.endswith(".qkv") or (source != "-" and _is(path, "dir")) else None
+    if source.endswith(".qkv") and len(source.split()) == 1:
+        return path
+    if not source or not _is(path, "dir"):
+        return None
+    if not (path / "trace.json").exists():
+        raise ArgumentError(f"{source} is a folder, but no trace: it holds no trace.json; --text takes it as a text")
+    return path
 
 
 def read_text(source: str, *, as_text: bool = False) -> str:

@@ -143,7 +143,8 @@ def _print_links(screen: Console, answers: Answers, opening: Selection, top: int
     colours = palette()
     stack = answers.stacks[opening["stack"]]
     queries, keys = _sides(answers, opening["stack"])
-    found = top_links(stack.records[opening["layer"]], opening["head"], stack.query_tokens, stack.key_tokens, top)
+    record = stack.records[opening["layer"]]
+    found = top_links(record, opening["head"], stack.query_tokens, stack.key_tokens, top, least=_LEAST_SHOWN)
     if not found:
         return
     where = f"Layer {opening['layer']} · head {opening['head']}: strongest links between words"

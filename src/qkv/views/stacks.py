@@ -56,15 +56,8 @@ def stacks(
                 sequence.sides.get(first.key_side, []),
             )
     if not found:
-        there = sorted({(record.stack, record.layer) for record in sequence.attentions})
-        asked = [
-            f"layer {sorted(layers)}" if layers is not None else "",
-            f"head {sorted(heads)}" if heads is not None else "",
-        ]
-        raise TraceError(
-            f"nothing to show for {' and '.join(filter(None, asked)) or 'this text'}; the trace holds "
-            + (", ".join(f"{stack} layer {layer}" for stack, layer in there) or "no attention")
-        )
+        asked = [f"{name} {_listed(sorted(chosen))}" for name, chosen in (("layer", layers), ("head", heads)) if chosen]
+        raise TraceError(f"{', '.join(asked) or 'attention'} is not in this trace; it holds {_contents(sequence)}")
     return found
 
 
@@ -101,3 +94,23 @@ def check_index(name: str, index: int, size: int) -> int:
 
 def _listed(values: Collection[object]) -> str:
     return ", ".join(map(str, values))
+
+
+def _contents(sequence: Sequence) -> str:
+    """What a text went through, in words: "encoder layers 0 to 5, heads 0 to 11"."""
+    parts = []
+    for name in NAMES:
+        records = [record for record in sequence.attentions if record.stack == name]
+        if records:
+            layers = sorted({record.layer for record in records})
+            heads = sorted({head for record in records for head in record.heads})
+            parts.append(f"{name} {_span('layer', layers)}, {_span('head', heads)}")
+    return "; ".join(parts) or "no attention"
+
+
+def _span(noun: str, numbers: list[int]) -> str:
+    if len(numbers) == 1:
+        return f"{noun} {numbers[0]}"
+    if numbers == list(range(numbers[0], numbers[-1] + 1)):
+        return f"{noun}s {numbers[0]} to {numbers[-1]}"
+    return f"{noun}s {_listed(numbers)}"

@@ -28,6 +28,7 @@ def top_links(
     top: int,
     *,
     words_only: bool = True,
+    least: float = 0.0,
 ) -> list[HeadLink]:
     """Return the ``top`` pairs with the largest weight, descending, ties in reading order.
 
@@ -38,10 +39,11 @@ def top_links(
         top: how many.
         words_only: leave out what most heads rest on and what says little: special tokens, marks without a letter, a
             causal model's first token, and a token's link to itself.
+        least: leave out links that are not stronger.
     """
     seen = record.observe(head, top_k=min(_DEPTH, record.keys))
     indices, weights = np.asarray(seen.top_k.indices)[0], np.asarray(seen.top_k.weights)[0]
-    kept = weights > 0
+    kept = weights > least
     if words_only:
         own = np.arange(record.queries)[:, None] + (record.keys - record.queries)
         query_words, key_words = _words(query_tokens, record.queries), _words(key_tokens, record.keys)
