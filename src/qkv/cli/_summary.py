@@ -25,6 +25,14 @@ _AROUND = 24
 _READS = 5
 _LEAST_SHOWN = 0.005
 
+_SIGNS = {
+    **{code: chr(0x2400 + code) for code in range(32)},  # the control pictures, ␛ for escape
+    **dict.fromkeys(range(0x7F, 0xA0), "␡"),
+    ord("\r"): "",
+    ord("\n"): "↵",
+    ord("\t"): "⇥",
+}
+
 _HABITS = {
     "induction": "continues what was said before (induction)",
     "previous": "reads the previous token",
@@ -196,8 +204,8 @@ def _name(tokens: list[Token], position: int) -> str:
 
 
 def visible(text: str) -> str:
-    """Line ends and tabs as signs: a token never breaks the line."""
-    return text.replace("\r", "").replace("\n", "↵").replace("\t", "⇥")
+    """Line ends, tabs and other control characters as signs: a token never breaks the line, nor commands the terminal."""
+    return text.translate(_SIGNS)
 
 
 def _count(number: int, noun: str) -> str:
