@@ -141,3 +141,29 @@ def test_stacks_are_changed_among_all_heads(show: Any, translator: str) -> None:
     shown.settle()
     assert shown.state("selection.stack") == "decoder"
     assert shown.page.locator(".text .token").count() == 9
+
+
+PINCH = """([x, y]) => {
+  const canvas = document.querySelector(".map canvas");
+  canvas.setPointerCapture = () => {};
+  const box = canvas.getBoundingClientRect();
+  const send = (type, pointerId, dx) => canvas.dispatchEvent(new PointerEvent(type, {
+    pointerId, pointerType: "touch", bubbles: true, cancelable: true, clientX: box.left + x + dx, clientY: box.top + y,
+  }));
+  send("pointerdown", 1, -20); send("pointerdown", 2, 20);
+  for (let spread = 20; spread <= 120; spread += 10) {
+    send("pointermove", 1, -spread);
+    send("pointermove", 2, spread);
+  }
+  send("pointerup", 1, -120); send("pointerup", 2, 120);
+}"""
+
+
+def test_two_fingers_zoom(show: Any, decoder: str) -> None:
+    shown = show(decoder, viewport={"width": 390, "height": 844}, has_touch=True, is_mobile=True)
+    before, plot, selection = shown.state("map.camera"), shown.state("map.plot"), shown.state("selection")
+    shown.page.evaluate(PINCH, [plot["x"] + plot["width"] / 2, plot["y"] + plot["height"] / 2])
+    after = shown.state("map.camera")
+    assert after["rowScale"] == pytest.approx(before["rowScale"] * 6, rel=0.05)
+    assert shown.state("selection") == selection  # two fingers choose nothing
+    shown.settle()

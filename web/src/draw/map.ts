@@ -135,6 +135,8 @@ function fade(colour: string, palette: Palette, share: number): string {
 
 /** Least room between two positions on an axis, in pixels. */
 const TICK_ROOM = 44;
+/** Least room between a position and a marked word. */
+const MARK_ROOM = 26;
 
 /** The tokens to label: all where there is room for their names, else round positions that keep clear of the marked ones. */
 export function ticks(
@@ -147,7 +149,7 @@ export function ticks(
   const step = words ? 1 : roundStep(TICK_ROOM / scale);
   const positions: number[] = [];
   for (let at = Math.ceil(first / step) * step; at < last; at += step) positions.push(at);
-  const clear = (at: number) => marked.every((other) => (words ? other !== at : Math.abs(other - at) * scale > 15));
+  const clear = (at: number) => marked.every((other) => (words ? other !== at : Math.abs(other - at) * scale > MARK_ROOM));
   return { positions: positions.filter(clear), words };
 }
 
