@@ -53,7 +53,7 @@ def test_more_is_more_ink() -> None:
         "   entropy",
         "   012",
         "3   ·░",
-        "7  ▓▓█",
+        "7  ▒▓█",
         "   to 1.0 bits",
     ]
 

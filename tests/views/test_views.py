@@ -6,9 +6,8 @@ import math
 
 import numpy as np
 import pytest
-from conforms import check
-from random_trace import Dense, Shape, dense, record, tokens, trace
 
+from conforms import check
 from qkv.errors import ArgumentError, TraceError
 from qkv.trace import Attention, BiasStructure, MaskStructure
 from qkv.trace._tensors import Tensors, raw
@@ -19,6 +18,7 @@ from qkv.views.row import row
 from qkv.views.survey import survey
 from qkv.views.top_links import top_links
 from qkv.views.window import window
+from random_trace import Dense, Shape, dense, record, tokens, trace
 
 random = np.random.default_rng(7)
 HOLES = random.random((4, 11, 11)) < 0.7

@@ -204,7 +204,7 @@ def _name(tokens: list[Token], position: int) -> str:
 
 
 def visible(text: str) -> str:
-    """Line ends, tabs and other control characters as signs: a token never breaks the line, nor commands the terminal."""
+    """Control characters as signs: no token breaks the line or commands the terminal."""
     return text.translate(_SIGNS)
 
 
