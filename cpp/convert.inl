@@ -86,6 +86,7 @@ template <class T> struct Block {
 template <class T>
 Block<T> load_block(const Problem &problem, const Array &array, int64_t batch, int64_t head, int64_t first, int64_t count,
                     int64_t width, T *copy) {
+    if (width == 0) return {copy, 0};  // values of no dimensions: statistics alone are wanted
     const int64_t size = bytes_of(problem.dtype);
     const int64_t stride = array.stride[2];
     const char *from = array.data + (batch * array.stride[0] + head * array.stride[1] + first * stride) * size;

@@ -85,8 +85,9 @@ def same_bits(left: Outputs, right: Outputs, names: tuple[str, ...], pick: Calla
 
 
 @pytest.mark.parametrize("causal", [False, True])
-def test_threads_change_no_bit(causal: bool, monkeypatch: pytest.MonkeyPatch) -> None:
-    problem = simple(2, 3, 333, 421, causal=causal)
+@pytest.mark.parametrize("queries", [333, 1500])
+def test_threads_change_no_bit(queries: int, causal: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    problem = simple(2, 3, queries, 421, causal=causal)
     results = []
     for threads in ("1", "2", "3", "7"):
         monkeypatch.setenv("QKV_THREADS", threads)

@@ -46,8 +46,10 @@ def _report(queue: Any, deeper: bool) -> None:
 def _fork(queue: Any, *, deeper: bool) -> None:
     child = multiprocessing.get_context("fork").Process(target=_report, args=(queue, deeper))
     child.start()
-    child.join(60)
-    assert child.exitcode == 0, f"a forked worker hung or crashed: {child.exitcode}"
+    child.join(20)
+    code = child.exitcode
+    child.kill()
+    assert code == 0, f"a forked worker hung or crashed: {code}"
 
 
 def test_forked_workers_and_their_children() -> None:
