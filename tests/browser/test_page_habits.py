@@ -151,6 +151,7 @@ def test_a_server_that_stops(show: Any, animal_trace: Any) -> None:
     shown.until(lambda: shown.state("disconnected"), "the page notices")
     assert "The server has stopped" in shown.page.get_by_role("status").first.inner_text()
     assert shown.page.locator(".text .token").count() == 15
+    assert shown.page.locator(".why").get_attribute("class") == "why stale"  # old numbers do not pass for new ones
     shown.page.get_by_role("button", name="Try again").click()
     shown.until(lambda: shown.state("idle"), "it has tried again")
     assert shown.state("disconnected")

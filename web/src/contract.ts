@@ -56,7 +56,7 @@ export interface HeadFigures {
   previous: number;
   /** Mean weight on the token after the query, over queries that have one (self-attention only; else 0). */
   next: number;
-  /** Mean distance of what is read, in tokens. */
+  /** Mean distance of what is read, in tokens (self-attention only; else 0). */
   distance: number;
   /**
    * Mean weight on the token after the previous occurrence of the query's token, on a probe of repeated

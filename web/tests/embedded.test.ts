@@ -76,6 +76,9 @@ describe("a self-contained page", () => {
     const { links } = await source.row(head, it10);
     expect(strongest(links, embedded.overview.sides[0]!, it10)).toBe(animal);
     expect(strongest([{ key: 0, weight: 1, value_norm: 1 }], embedded.overview.sides[0]!, 3)).toBe(0);
+    const itself = { key: 3, weight: 0.9, value_norm: 9 };
+    expect(strongest([itself, { key: 5, weight: 0.1, value_norm: 1 }], embedded.overview.sides[0]!, 3)).toBe(5);
+    expect(strongest([itself, { key: 5, weight: 0.1, value_norm: 1 }], embedded.overview.sides[0]!, null)).toBe(3);
     expect(strongest([], embedded.overview.sides[0]!, 3)).toBeNull();
   });
 

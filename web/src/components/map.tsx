@@ -31,7 +31,7 @@ export function MapView() {
   const head = explorer.head.answer.value?.value;
   const failure = explorer.whole.failure.value;
   return (
-    <section class="map" ref={room}>
+    <section class={failure === null ? "map" : "map stale"} ref={room}>
       <div class="title">
         <h2>
           {explorer.preview.value === null ? say("mapTitle") : say("mapPreview", { head: name })}{" "}

@@ -21,7 +21,7 @@ export function Output() {
   const rest = 1 - links.reduce((sum, link) => sum + link.weight, 0);
   const most = Math.max(1e-9, ...links.map((link) => link.weight * link.value_norm));
   return (
-    <section class="output">
+    <section class={explorer.pair.failure.value === null ? "output" : "output stale"}>
       <h2>
         <Say of="outputTitle" query={query} />
       </h2>

@@ -22,14 +22,15 @@ export function Why() {
   const answer = explorer.pair.answer.value;
   const failure = explorer.pair.failure.value;
   const { selection, querySide, keySide, stack } = explorer;
-  const query = label(querySide.value.tokens[selection.value.query]);
-  const key = label(keySide.value.tokens[selection.value.key]);
   const pair = answer?.question.stack === selection.value.stack ? answer.value : null;
+  // While a new answer is on its way, the names are those of the numbers that are shown.
+  const query = label(querySide.value.tokens[(pair ?? selection.value).query]);
+  const key = label(keySide.value.tokens[(pair ?? selection.value).key]);
   const layout = layoutColumns(Math.max(60, Math.min(width, WIDEST)), stack.value.head_dim);
   const picture = usePicture(pair, layout, dimension);
   const { layer, head } = selection.value;
   return (
-    <section class="why" ref={room}>
+    <section class={failure === null ? "why" : "why stale"} ref={room}>
       <div class="title">
         <h2>
           <Say of="whyTitle" query={query} k={key} />

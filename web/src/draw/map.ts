@@ -149,7 +149,8 @@ export function ticks(
   const step = words ? 1 : roundStep(TICK_ROOM / scale);
   const positions: number[] = [];
   for (let at = Math.ceil(first / step) * step; at < last; at += step) positions.push(at);
-  const clear = (at: number) => marked.every((other) => (words ? other !== at : Math.abs(other - at) * scale > MARK_ROOM));
+  const clear = (at: number) =>
+    marked.every((other) => (words ? other !== at : Math.abs(other - at) * scale > MARK_ROOM));
   return { positions: positions.filter(clear), words };
 }
 
