@@ -39,6 +39,7 @@ def record(
     mask: MaskStructure | None = None,
     bias: BiasStructure | None = None,
     spread: float = 1.5,
+    dtype: str = "float32",
 ) -> Attention:
     """A layer of random queries, keys and values; its lse is the dense one."""
     shape = shape or Shape()
@@ -53,6 +54,7 @@ def record(
         "value": normal(shape.key_heads, shape.keys, shape.value_dim),
         "lse": np.zeros((shape.heads, shape.queries), np.float32),
     }
+    tensors = {name: array if name == "lse" else array.astype(dtype) for name, array in tensors.items()}
     if sink:
         tensors["sink"] = normal(shape.heads)
     target = "target" if kind == "cross" or part == "decoder-target" else "input"

@@ -41,6 +41,10 @@ def look(
     trust_remote_code: Annotated[bool, typer.Option("--trust-remote-code", help="Run code the model brings.")] = False,
 ) -> None:
     """Look into a model's attention on a text: a summary here, then the page, until Ctrl-C."""
+    if not summary:
+        from qkv.explorer import page_files
+
+        page_files()  # a page that was not built is told before a long text is read
     opened = open_input(
         source,
         as_text=as_text,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from ._files import page_files as page_files
 from ._html import save_html as save_html
 from ._serve import Page as Page
 from ._serve import open_page as open_page

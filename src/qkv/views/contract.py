@@ -62,7 +62,7 @@ class HeadFigures(TypedDict):
     next: float
     """Mean weight on the token after the query, over queries that have one (self-attention only; else 0)."""
     distance: float
-    """Mean distance of what is read, in tokens."""
+    """Mean distance of what is read, in tokens (self-attention only; else 0)."""
     induction: float | None
     """Mean weight on the token after the previous occurrence of the query's token, on a probe of repeated
     random tokens; None where it was not probed."""

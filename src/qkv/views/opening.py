@@ -21,6 +21,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from qkv.errors import TraceError
 from qkv.trace import Attention, Token
 
 from .contract import Selection, StackName
@@ -93,8 +94,15 @@ def most_telling(
 
 
 def opening(heads: Iterable[tuple[StackName, int, int, Telling]]) -> Selection:
-    """Return the most telling of ``(stack, layer, head, its most telling pair)`` as what the page opens on."""
-    stack, layer, head, best = max(heads, key=lambda one: one[3].score)
+    """Return the most telling of ``(stack, layer, head, its most telling pair)`` as what the page opens on.
+
+    Raises:
+        TraceError: there are none.
+    """
+    found = max(heads, key=lambda one: one[3].score, default=None)
+    if found is None:
+        raise TraceError("the layer and head to open on are not among those shown")
+    stack, layer, head, best = found
     return Selection(stack=stack, layer=layer, head=head, query=best.query, key=best.key)
 
 
