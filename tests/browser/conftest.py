@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shutil
-import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -13,8 +12,6 @@ import pytest
 from playwright.sync_api import Browser, ConsoleMessage, Page, Request, sync_playwright
 
 from qkv import explorer
-
-sys.path.insert(0, str(Path(__file__).parents[1] / "views"))  # random_trace: traces without a model
 
 TEXT = "The animal didn't cross the street because it was too tired"
 DESKTOP = {"width": 1400, "height": 1000}
