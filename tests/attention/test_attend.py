@@ -305,3 +305,21 @@ def test_no_gradient_tape_is_cut_silently() -> None:
     with torch.no_grad():
         assert qkv.attend(x, x, x).shape == (3, 4)
     assert qkv.attend(*[x.detach()] * 3).shape == (3, 4)
+
+
+def test_backends_get_what_they_can_walk() -> None:
+    """A view where the strides allow one; a copy of fields, of what is not aligned, of another byte order."""
+    from qkv.attention._arrays import usable
+
+    x = random(6, 8)
+    records = np.zeros(6, dtype=[("flag", np.int8), ("numbers", np.float32, 8)])
+    records["numbers"] = x
+    for odd in (records["numbers"], x.astype(">f4"), np.repeat(x, 2, axis=1)[:, ::2]):
+        data = usable(odd)
+        assert not np.shares_memory(data, odd)
+        assert data.flags.aligned
+        assert data.dtype.isnative
+        assert data.strides == (32, 4)
+        np.testing.assert_array_equal(qkv.attend(odd, odd, odd), qkv.attend(x, x, x))
+    for plain in (x, x[::-2], np.broadcast_to(x[:1], (6, 8)), x[:, 2:5]):
+        assert usable(plain) is plain

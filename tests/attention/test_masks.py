@@ -238,3 +238,10 @@ def test_messages(make: Any, message: str) -> None:
     with pytest.raises(ArgumentError) as caught:
         make()
     assert str(caught.value) == message
+
+
+def test_runs_that_do_not_touch_keep_what_lies_between_them_out() -> None:
+    mask = Window(0, 0) | Padding(1)
+    found, plan = lowered(mask, ScoreShape((), 1, 5, 5))
+    assert [step[0] for step in plan.residual] == ["interval", "interval", "or"]
+    np.testing.assert_array_equal(found[0, 0], (np.eye(5) == 1) | (np.arange(5) < 1))
