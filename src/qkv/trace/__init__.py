@@ -6,6 +6,8 @@ A `Trace` holds `Sequence` s (texts) of `Attention` records (layers); `open_trac
 from __future__ import annotations
 
 from ._attention import Attention as Attention
+from ._store import Writer as Writer
+from ._store import open_trace as open_trace
 from ._structure import BiasStructure as BiasStructure
 from ._structure import MaskStructure as MaskStructure
 from ._text import Candidate as Candidate

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-import numpy as np
 from numpy.typing import NDArray
 
+from ..attention import observe, weights
 from ..errors import ArgumentError, TraceError
+from ._statistics import kept_statistics
 from ._structure import BiasStructure, MaskStructure
+from ._tensors import Tensors
 from ._text import SideName
 
 STATISTICS = ("entropy", "max_score", "received", "distance", "block_map")
@@ -52,7 +54,7 @@ class Attention:
     softcap: float | None
     query_side: SideName
     key_side: SideName
-    tensors: Mapping[str, NDArray[Any]]
+    tensors: Tensors
     mask_structure: MaskStructure = field(default_factory=MaskStructure)
     bias_structure: BiasStructure = field(default_factory=BiasStructure)
     sequence: int = 0
@@ -105,17 +107,17 @@ class Attention:
     @property
     def queries(self) -> int:
         """N"""
-        return int(self.lse.shape[-1])
+        return self.tensors.shape("lse")[1]
 
     @property
     def keys(self) -> int:
         """M"""
-        return int(self.tensors["key" if "key" in self.tensors else "received"].shape[1])
+        return self.tensors.shape("key" if "key" in self.tensors else "received")[1]
 
     @property
     def key_heads(self) -> int:
         """G: key heads that are kept; the captured query heads share them in equal groups."""
-        return int(self.key.shape[0])
+        return self.tensors.shape("key")[0] if "key" in self.tensors else len(self.heads)
 
     @property
     def statistics(self) -> tuple[str, ...]:
@@ -151,12 +153,10 @@ class Attention:
             TraceError: the trace keeps statistics only, or not this head.
             ArgumentError: the layer has no such head.
         """
-        import qkv
-
         heads = [self.position(head)] if head is not None else list(range(len(self.heads)))
         query, key, _, rest = self._selected(heads)
-        lse = np.ascontiguousarray(self.lse[heads])
-        found: NDArray[Any] = qkv.weights(query, key, lse=lse, rows=rows, columns=columns, **rest)
+        lse = self.lse[heads]
+        found: NDArray[Any] = weights(query, key, lse=lse, rows=rows, columns=columns, **rest)
         return found[0] if head is not None else found
 
     def observe(self, head: int | None = None, **statistics: Any) -> Any:
@@ -175,23 +175,20 @@ class Attention:
             TraceError: the trace keeps statistics only, and not this one or not this head.
             ArgumentError: the layer has no such head.
         """
-        import qkv
-
         heads = [self.position(head)] if head is not None else list(range(len(self.heads)))
         if "query" not in self.tensors:
-            from ._statistics import kept_statistics
-
             return kept_statistics(self, heads, **statistics)
         query, key, value, rest = self._selected(heads)
-        return qkv.observe(query, key, value, **rest, **statistics)
+        return observe(query, key, value, **rest, **statistics)
 
     def _selected(self, heads: Sequence[int]) -> tuple[NDArray[Any], NDArray[Any], NDArray[Any], dict[str, Any]]:
         """Query, key, value and the other arguments of `qkv.attend` for some of the heads."""
-        query, key, value = self.query, self.key, self.value
-        if list(heads) != list(range(len(self.heads))):
-            group = len(self.heads) // key.shape[0]
-            shared = [head // group for head in heads]
-            query, key, value = query[list(heads)], key[shared], value[shared]
+        self._need("query")
+        group = len(self.heads) // self.key_heads
+        everything = len(heads) == len(self.heads)
+        shared = list(range(self.key_heads)) if everything else [head // group for head in heads]
+        query = self.tensors.select("query", heads)
+        key, value = self.tensors.select("key", shared), self.tensors.select("value", shared)
         sink = self.sink
         return (
             query,
@@ -206,13 +203,16 @@ class Attention:
             },
         )
 
-    def _tensor(self, name: str) -> NDArray[Any]:
+    def _need(self, name: str) -> None:
         if name not in self.tensors:
             kept = ", ".join(("lse", *self.statistics))
             raise TraceError(
                 f"layer {self.layer} ({self.path}) has no {name}: this trace keeps statistics only ({kept}). "
                 'Capture again with keep="qkv".'
             )
+
+    def _tensor(self, name: str) -> NDArray[Any]:
+        self._need(name)
         return self.tensors[name]
 
     def __repr__(self) -> str:

@@ -13,6 +13,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ..attention import Causal, RelativeBias, Window
+
 
 @dataclass(frozen=True, eq=False)
 class MaskStructure:
@@ -32,16 +34,14 @@ class MaskStructure:
 
     def build(self) -> Any:
         """The mask for `qkv.attend`, or None where everything may be read."""
-        import qkv
-
         parts: list[Any] = []
         if self.window is not None:
             left, right = self.window
-            parts.append(qkv.Window(left, 0 if self.causal and right is None else right))
+            parts.append(Window(left, 0 if self.causal and right is None else right))
         elif self.causal:
-            parts.append(qkv.Causal())
+            parts.append(Causal())
         if self.keys is not None:
-            parts.append(self.keys[None, None, None, :])
+            parts.append(self.keys[None, None, :])
         if self.array is not None:
             parts.append(self.array)
         if not parts:
@@ -72,12 +72,10 @@ class BiasStructure:
 
     def build(self, heads: int) -> Any:
         """The bias for `qkv.attend` over so many heads, or None."""
-        import qkv
-
         bias: Any = None
         if self.table is not None:
             table = self.table if self.table.shape[0] == heads else np.repeat(self.table, heads, axis=0)
-            bias = qkv.RelativeBias(table)
+            bias = RelativeBias(table)
         if self.array is not None:
             bias = self.array if bias is None else bias + self.array
         return bias
