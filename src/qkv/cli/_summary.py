@@ -81,7 +81,9 @@ def _print_reading(screen: Console, answers: Answers, opening: Selection) -> Non
         line.append("… " if start and not line else "", style=colours.quiet)
         for position in range(start, stop):
             token = keys[position]
-            line.append(" " if token["space"] and position > start else "")
+            # A special token is no part of the text: it stands apart from it.
+            apart = token["space"] or token["special"] or keys[position - 1]["special"]
+            line.append(" " if apart and position > start else "")
             shown = ink(visible(token["text"]), row["weights"][position])
             if own and position == opening["query"]:
                 shown.stylize("underline")
@@ -114,7 +116,8 @@ def _print_heads(screen: Console, stack: Stack, named: bool) -> None:
         if not stack["causal"]:
             grids.append(grid("next", "next", full=1.0))
         grids.append(grid("distance", "distance"))
-    if any(head["induction"] is not None for row in figures for head in row):
+    probed = any(head["induction"] is not None for row in figures for head in row)
+    if probed:
         grids.append(grid("induction", "induction", full=1.0))
     if named:
         screen.print(Text(stack["name"], style="bold"))
@@ -123,7 +126,8 @@ def _print_heads(screen: Console, stack: Stack, named: bool) -> None:
         "first" if stack["name"] == "cross" else "first and previous" if stack["causal"] else "first, previous and next"
     )
     words = f"Layers down, heads across; more ink is more. Entropy in bits; mean weight on the {shares} token"
-    words += "." if stack["name"] == "cross" else "; mean distance in tokens."
+    words += "" if stack["name"] == "cross" else "; mean distance in tokens"
+    words += "; induction on random tokens, repeated." if probed else "."
     screen.print(Text(words, style=palette().quiet))
 
 
