@@ -26,7 +26,7 @@ def describe(parameter: Any) -> str:
     """One line: the spelling, the default, and what it is for."""
     spelling = ", ".join(f"`{name}`" for name in [*parameter.opts, *parameter.secondary_opts])
     if parameter.param_type_name == "argument":
-        spelling = f"`{parameter.human_readable_name.upper()}`"
+        spelling = f"`{(parameter.metavar or parameter.name).upper()}`"
     shown = (
         not parameter.required and parameter.default not in (None, False, (), []) and not callable(parameter.default)
     )
