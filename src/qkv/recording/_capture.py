@@ -133,8 +133,8 @@ class Capture:
             raise CaptureError(
                 f"no attention was seen in {type(self._model).__name__}. Either the model was not called inside the "
                 "with block, or it writes softmax(QK^T)V out by hand, as DeBERTa, BLOOM and other older models do, "
-                "instead of calling PyTorch's scaled_dot_product_attention or transformers' attention interface. Such a "
-                "model may return its weights itself: output_attentions=True with attn_implementation='eager'"
+                "instead of calling PyTorch's scaled_dot_product_attention or transformers' attention interface. Such "
+                "a model may return its weights itself: output_attentions=True with attn_implementation='eager'"
             )
         missing = [layer for layer in self._layers or () if layer not in self._recorder.seen_layers]
         if missing:

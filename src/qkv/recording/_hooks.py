@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import inspect
 import threading
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from functools import wraps
 from typing import Any
 
 import torch
@@ -11,131 +14,149 @@ from torch import Tensor, nn
 
 from ..errors import CaptureError
 from ..trace import SideName
-from ._recorder import Recorder
+from ._active import Frame, Session, in_backward
+from ._reading import Ending
 
-_INPUT = ("input_ids", "src", "input", "tokens", "ids", "x", "inputs")
-_TARGET = ("decoder_input_ids", "tgt", "target")
-_INPUT_MASK = ("attention_mask",)
-_TARGET_MASK = ("decoder_attention_mask",)
-_READS_OTHER = ("key_value_states", "encoder_hidden_states")
-"""Arguments of an attention module that make it cross-attention."""
+IDS: dict[SideName, tuple[str, ...]] = {
+    "input": ("input_ids", "src", "input", "inputs", "tokens", "ids", "x"),
+    "target": ("decoder_input_ids", "tgt", "target"),
+}
+MASKS: dict[SideName, str] = {"input": "attention_mask", "target": "decoder_attention_mask"}
+READS_OTHER = ("key_value_states", "encoder_hidden_states")
+"""Arguments that make an attention module cross-attention."""
 
 
-class Watch:
-    """The hooks of one capture."""
+@contextmanager
+def hooked(session: Session, model: nn.Module) -> Iterator[None]:
+    """While it lasts, `session` knows which module of `model` runs, and its recorder which texts are read."""
+    hooks = _Hooks(session, model)
+    with ExitStack() as undo:
+        for path, module in model.named_modules():
+            undo.callback(module.register_forward_pre_hook(hooks.enter(path), with_kwargs=True).remove)
+            undo.callback(module.register_forward_hook(hooks.leave(path), always_call=True).remove)
+        if callable(getattr(model, "generate", None)) and hasattr(model, "generation_config"):
+            undo.enter_context(hooks.guarded_generate())
+        yield
 
-    def __init__(self, model: nn.Module, recorder: Recorder) -> None:
+
+class _Hooks:
+    """What the hooks of one capture share."""
+
+    def __init__(self, session: Session, model: nn.Module) -> None:
+        self.session = session
+        self.recorder = session.recorder
         self.model = model
-        self.recorder = recorder
-        self.generating = 0
-        self._prompt_read = False
-        self._paths = {id(module): path for path, module in model.named_modules()}
-        self._running: list[tuple[nn.Module, bool]] = []
-        self._roles = self._find_roles()
-        self._signatures = {id(m): inspect.signature(m.forward) for m in self._roles}
-        self._handles: list[Any] = []
+        self.generating = False
+        self.prompt_read = False
+        self.roles = _roles(model)
 
-    @property
-    def inside(self) -> bool:
-        """The model is running."""
-        return bool(self._running)
+    def enter(self, path: str) -> Any:
+        """The hook before a module runs."""
 
-    def path(self, module: nn.Module | None = None) -> str:
-        """The path of a module, or of the innermost one that runs."""
-        module = self._running[-1][0] if module is None else module
-        return self._paths[id(module)]
+        def hook(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+            if threading.get_ident() != self.recorder.thread:
+                raise CaptureError(
+                    "the model runs in another thread than the one that entered qkv.capture, and what it does there "
+                    "cannot be told apart: enter capture in the thread that runs the model"
+                )
+            if in_backward():
+                return
+            if not self.session.frames:
+                self.recorder.begin(generates=self.generating and self.prompt_read)
+            reads_other = any(kwargs.get(name) is not None for name in READS_OTHER)
+            self.session.frames.append(Frame(path, reads_other))
+            if module in self.roles:
+                self._note(module, args, kwargs)
 
-    def knows(self, module: nn.Module) -> bool:
-        """The module is one of this model's."""
-        return id(module) in self._paths
+        return hook
 
-    def reads_other(self) -> bool:
-        """The innermost module was given another text to read: it is cross-attention."""
-        return self._running[-1][1]
+    def leave(self, path: str) -> Any:
+        """The hook after a module has run, or failed."""
 
-    def attach(self) -> None:
-        """Put the hooks in."""
-        for module in self.model.modules():
-            self._handles.append(module.register_forward_pre_hook(self._enter, with_kwargs=True))
-            self._handles.append(module.register_forward_hook(self._leave, always_call=True))
+        def hook(module: nn.Module, args: tuple[Any, ...], result: Any) -> None:
+            frames = self.session.frames
+            if in_backward() or all(frame.path != path for frame in frames):
+                return
+            while frames.pop().path != path:
+                pass
+            if not frames:
+                self.recorder.end(failed=result is None)
+                self.prompt_read = self.prompt_read or self.roles.get(module, "input") != "input"
 
-    def detach(self) -> None:
-        """Take the hooks out."""
-        for handle in self._handles:
-            handle.remove()
-        self._handles.clear()
+        return hook
 
-    def _find_roles(self) -> dict[nn.Module, SideName | None]:
-        """Modules whose arguments name tokens; None for the model itself, which may name both sides."""
-        roles: dict[nn.Module, SideName | None] = {self.model: None}
-        if not getattr(getattr(self.model, "config", None), "is_encoder_decoder", False):
-            return roles
-        for get, side in (("get_encoder", "input"), ("get_decoder", "target")):
-            part = getattr(self.model, get, lambda: None)()
-            if isinstance(part, nn.Module) and part is not self.model:
-                roles[part] = side  # type: ignore[assignment]
-        return roles
+    @contextmanager
+    def guarded_generate(self) -> Iterator[None]:
+        """Know the prompt from what is written after it, and refuse what reorders the cache."""
+        model: Any = self.model
+        own = vars(model).get("generate")
+        generate = model.generate
 
-    def _enter(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        if threading.get_ident() != self.recorder.thread:
-            raise CaptureError(
-                "the model runs in another thread than the one that entered qkv.capture, where its attention cannot "
-                "be told apart: enter capture in the thread that runs the model."
-            )
-        if torch._C._current_graph_task_id() != -1:
-            return
-        if not self._running:
-            self.recorder.begin(generates=bool(self.generating) and self._prompt_read)
-        self._running.append((module, any(kwargs.get(name) is not None for name in _READS_OTHER)))
-        if module in self._roles:
-            self._note(module, args, kwargs)
+        @wraps(generate)
+        def guarded(*args: Any, **kwargs: Any) -> Any:
+            config = kwargs.get("generation_config") or model.generation_config
+            beams = kwargs.get("num_beams", getattr(config, "num_beams", 1)) or 1
+            if beams > 1:
+                raise CaptureError(
+                    f"num_beams: expected 1 while generate() is captured, got {beams}; beam search reorders what the "
+                    "model has read. Write greedily or by sampling"
+                )
+            if kwargs.get("assistant_model") is not None or kwargs.get("prompt_lookup_num_tokens") is not None:
+                raise CaptureError(
+                    "assistant_model, prompt_lookup_num_tokens: expected none while generate() is captured; they write "
+                    "tokens and take them back. Write greedily or by sampling"
+                )
+            stops = kwargs.get("eos_token_id", getattr(config, "eos_token_id", None))
+            stops = stops if isinstance(stops, list | tuple) else [] if stops is None else [stops]
+            self.recorder.ending = Ending(frozenset(int(stop) for stop in stops))
+            self.generating, self.prompt_read = True, False
+            try:
+                return generate(*args, **kwargs)
+            finally:
+                self.generating = False
 
-    def _leave(self, module: nn.Module, args: tuple[Any, ...], result: Any) -> None:
-        if torch._C._current_graph_task_id() != -1:
-            return
-        while self._running and self._running.pop()[0] is not module:
-            pass
-        if not self._running:
-            self.recorder.end(failed=result is None)
-            if self._roles.get(module, "input") != "input":
-                self._prompt_read = True
-            elif module is self.model:
-                self._prompt_read = True
-
-    def prompt_comes(self) -> None:
-        """generate() starts: its first forward pass reads what it was given."""
-        self._prompt_read = False
+        model.generate = guarded
+        try:
+            yield
+        finally:
+            if own is None:
+                del model.generate
+            else:
+                model.generate = own
 
     def _note(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        turn = self.recorder.current
-        if turn is None:
-            return
-        try:
-            given = self._signatures[id(module)].bind_partial(*args, **kwargs).arguments
-        except TypeError:
-            return  # the model will say so itself
-        given = {**given, **given.pop("kwargs", {})}
-        role = self._roles[module]
-        if given.get("encoder_outputs") is not None:
-            turn.goes_on = True
-        if role is None:
-            two_sided = getattr(getattr(self.model, "config", None), "is_encoder_decoder", False)
-            if two_sided and len(self._roles) > 1:
-                return  # its encoder and decoder will say
-            self._take("input", given, _INPUT, _INPUT_MASK)
-            self._take("target", given, _TARGET, _TARGET_MASK)
-        else:
-            self._take(role, given, _INPUT, _INPUT_MASK)
-
-    def _take(self, side: SideName, given: dict[str, Any], ids: tuple[str, ...], masks: tuple[str, ...]) -> None:
+        """Tell the recorder which tokens a module was given."""
         turn = self.recorder.current
         assert turn is not None
-        for names, found, whole in ((ids, turn.notes.ids, True), (masks, turn.notes.masks, False)):
-            for name in names:
-                tensor = given.get(name)
-                if not isinstance(tensor, Tensor) or tensor.ndim != 2:
-                    continue
-                if whole and (tensor.is_floating_point() or tensor.is_complex() or tensor.dtype == torch.bool):
-                    continue
-                found[side] = tensor
-                break
+        try:
+            given = inspect.signature(module.forward).bind_partial(*args, **kwargs).arguments
+        except TypeError:
+            return  # the model will say so itself
+        given = {**given, **given.get("kwargs", {})}
+        turn.goes_on = turn.goes_on or given.get("encoder_outputs") is not None
+        role = self.roles[module]
+        for side in ("input", "target") if role is None else (role,):
+            names = IDS[side] if role is None else IDS["input"]
+            mask = given.get(MASKS[side] if role is None else MASKS["input"])
+            ids = next((given[name] for name in names if _is_ids(given.get(name))), None)
+            if ids is not None:
+                turn.notes.ids.setdefault(side, ids)
+            if isinstance(mask, Tensor) and mask.ndim == 2:
+                turn.notes.masks.setdefault(side, mask)
+
+
+def _roles(model: nn.Module) -> dict[nn.Module, SideName | None]:
+    """Modules whose arguments name tokens, and of which side: None for the model itself, which may name both."""
+    roles: dict[nn.Module, SideName | None] = {model: None}
+    if getattr(getattr(model, "config", None), "is_encoder_decoder", False):
+        parts: tuple[tuple[str, SideName], ...] = (("get_encoder", "input"), ("get_decoder", "target"))
+        for getter, side in parts:
+            part = getattr(model, getter, lambda: None)()
+            if isinstance(part, nn.Module) and part is not model:
+                roles[part] = side
+    return roles
+
+
+def _is_ids(value: Any) -> bool:
+    integers = (torch.int64, torch.int32, torch.int16, torch.uint8)
+    return isinstance(value, Tensor) and value.ndim == 2 and value.dtype in integers
