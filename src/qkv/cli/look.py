@@ -22,7 +22,7 @@ def look(
             help="A text, a file, - for standard input, or a trace; two texts where a model takes pairs.",
         ),
     ],
-    model: Annotated[str | None, typer.Option(help="Name, folder or hub name.", show_default="minilm")] = None,
+    model: Annotated[str | None, typer.Option(help="Name, folder or hub name; minilm where none is given.")] = None,
     target: Annotated[str | None, typer.Option(help="What an encoder-decoder is to write.")] = None,
     generate: Annotated[int, typer.Option(min=0, metavar="N", help="Let a decoder write N tokens more.")] = 0,
     layer: Annotated[int | None, typer.Option(min=0, help="Open on this layer.")] = None,

@@ -31,7 +31,7 @@ def stats(
     json_file: Annotated[Path | None, typer.Option("--json", metavar="FILE", help="Write a JSON array.")] = None,
     pairs: Annotated[bool, typer.Option("--pairs", help="A row for each link instead of one for each head.")] = False,
     top: Annotated[int, typer.Option(min=1, help="With --pairs: the strongest links of each head.")] = 10,
-    model: Annotated[str | None, typer.Option(help="Name, folder or hub name.", show_default="minilm")] = None,
+    model: Annotated[str | None, typer.Option(help="Name, folder or hub name; minilm where none is given.")] = None,
     target: Annotated[str | None, typer.Option(help="What an encoder-decoder is to write.")] = None,
     generate: Annotated[int, typer.Option(min=0, metavar="N", help="Let a decoder write N tokens more.")] = 0,
     layer: Annotated[int | None, typer.Option(min=0, help="Only this layer.")] = None,
