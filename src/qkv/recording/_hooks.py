@@ -146,8 +146,13 @@ class _Hooks:
 
 
 def _roles(model: nn.Module) -> dict[nn.Module, SideName | None]:
-    """Modules whose arguments name tokens, and of which side: None for the model itself, which may name both."""
+    """Modules whose arguments name tokens, and of which side: None for the model itself, which may name both.
+
+    Its body counts as itself: that may be called without the head.
+    """
     roles: dict[nn.Module, SideName | None] = {model: None}
+    if isinstance(body := getattr(model, "base_model", None), nn.Module):
+        roles[body] = None
     if getattr(getattr(model, "config", None), "is_encoder_decoder", False):
         parts: tuple[tuple[str, SideName], ...] = (("get_encoder", "input"), ("get_decoder", "target"))
         for getter, side in parts:
