@@ -45,4 +45,5 @@ def capture(
         heads=head,
     ).trace
     size = sum(file.stat().st_size for file in out.iterdir() if file.is_file())
-    console().print(f"{out} holds {trace!r:.200}: {size / 1e6:,.1f} MB", soft_wrap=True)
+    tokens = " and ".join(f"{len(side):,} tokens" for side in trace.sequences[0].sides.values())
+    console().print(f"{out} holds {tokens}, {len(trace.attentions)} layers: {size / 1e6:,.1f} MB", soft_wrap=True)
