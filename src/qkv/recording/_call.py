@@ -142,7 +142,7 @@ def split_mask(mask: Tensor | None) -> tuple[Tensor | None, Tensor | None]:
         return mask, None
     if not mask.is_floating_point():
         return mask.bool(), None
-    mask = mask.detach()
-    allowed = mask > MASKED
+    allowed = mask.detach() > MASKED
     bias = torch.where(allowed, mask, torch.zeros((), dtype=mask.dtype, device=mask.device))
-    return (None if bool(allowed.all()) else allowed), (bias if bool(bias.any()) else None)
+    matters = mask.requires_grad or bool(bias.any())  # a bias that is learned may start as zero
+    return (None if bool(allowed.all()) else allowed), (bias if matters else None)

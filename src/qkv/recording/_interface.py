@@ -66,6 +66,7 @@ def attention(
         sink=s_aux if s_aux is not None else sinks,
         window=sliding_window,
         cached=causal,
+        decodes=True if causal and (is_causal or hasattr(module, "is_causal")) else None,
     )
     output, lse = computed(call)
     return output.transpose(1, 2).contiguous(), call.weights(lse) if output_attentions else None
