@@ -7,7 +7,18 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from tiny_models import DECODERS, ON_INTERFACE, TWO_TEXTS, inputs_for, output_of, returned_weights, text_ids, tiny
+from tiny_models import (
+    BY_HAND,
+    DECODERS,
+    ON_INTERFACE,
+    TWO_TEXTS,
+    families,
+    inputs_for,
+    output_of,
+    returned_weights,
+    text_ids,
+    tiny,
+)
 
 import qkv
 from qkv.errors import ArgumentError, CaptureError, TraceError
@@ -32,7 +43,7 @@ def test_output_and_weights_are_those_of_the_eager_model(name: str) -> None:
 
 
 @pytest.mark.parametrize("implementation", ["eager", "sdpa"])
-@pytest.mark.parametrize("name", ["llama", "bert", "t5"])
+@pytest.mark.parametrize("name", families("llama", "bert", "t5"))
 def test_the_model_is_left_as_it_was(name: str, implementation: str) -> None:
     model, inputs = tiny(name, implementation), inputs_for(name)
     expected = output_of(model(**inputs))
@@ -41,12 +52,17 @@ def test_the_model_is_left_as_it_was(name: str, implementation: str) -> None:
         assert _state(model) != before
         model(**inputs)
     assert _state(model) == before
-    with pytest.raises(ZeroDivisionError), qkv.capture(model):
-        model(**inputs)
-        _ = 1 / 0
+    with pytest.raises(ZeroDivisionError):
+        _fail_while_captured(model, inputs)
     assert _state(model) == before
     assert torch.equal(output_of(model(**inputs)), expected)
     model.set_attn_implementation("eager")
+
+
+def _fail_while_captured(model: Any, inputs: Any) -> None:
+    with qkv.capture(model):
+        model(**inputs)
+        _ = 1 / 0
 
 
 def _state(model: Any) -> list[Any]:
@@ -54,7 +70,7 @@ def _state(model: Any) -> list[Any]:
     return [model.config._attn_implementation, "generate" in vars(model), hooks]
 
 
-@pytest.mark.parametrize("name", ["gpt2", "bart"])
+@pytest.mark.parametrize("name", families("gpt2", "bart"))
 def test_nested_captures_both_see_everything(name: str) -> None:
     model, inputs = tiny(name), inputs_for(name)
     before = _state(model)
@@ -76,7 +92,7 @@ def test_a_capture_of_a_part_sees_that_part_alone() -> None:
     assert {attention.stack for attention in capture.trace.attentions} == {"encoder"}
 
 
-@pytest.mark.parametrize("name", ["llama", "gpt_oss", "bert", "t5"])
+@pytest.mark.parametrize("name", ["llama", "gpt_oss", *families("t5")])
 def test_a_captured_model_returns_its_weights_when_asked(name: str) -> None:
     model, inputs = tiny(name), inputs_for(name)
     expected = model(**inputs, output_attentions=True)
@@ -122,8 +138,9 @@ class TestStructure:
             np.testing.assert_array_equal(attention.sink, layer.self_attn.sinks)
             assert (attention.weights().sum(-1) < 1).all()
 
-    def test_t5_has_a_table_of_biases_and_no_scale(self) -> None:
-        for attention in self.of("t5"):
+    @pytest.mark.parametrize("name", families("t5"))
+    def test_t5_has_a_table_of_biases_and_no_scale(self, name: str) -> None:
+        for attention in self.of(name):
             assert attention.scale == 1.0
             assert (attention.bias_structure.table is not None) == (attention.kind == "self")
             assert attention.bias_structure.array is None
@@ -153,7 +170,7 @@ class TestStructure:
 
 
 @pytest.mark.parametrize("side", ["left", "right"])
-@pytest.mark.parametrize("name", ["gpt2", "llama", "mistral", "gpt_oss", "bert", "t5", "bart"])
+@pytest.mark.parametrize("name", families("gpt2", "llama", "mistral", "gpt_oss", "bert", "t5", "bart"))
 def test_a_padded_batch_is_texts_without_padding(name: str, side: str) -> None:
     model = tiny(name)
     ids = text_ids(8, batch=2)
@@ -180,7 +197,7 @@ def test_a_padded_batch_is_texts_without_padding(name: str, side: str) -> None:
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
-@pytest.mark.parametrize("name", ["llama", "bert", "t5"])
+@pytest.mark.parametrize("name", families("llama", "bert", "t5"))
 def test_half_precision(name: str, dtype: torch.dtype) -> None:
     model = type(tiny(name))(tiny(name).config).eval().to(dtype)
     model.load_state_dict(tiny(name).state_dict())
@@ -220,7 +237,7 @@ class TestSelection:
         assert trace.attentions[0].head_count == 4
 
     def test_heads_of_sinks_and_biases(self) -> None:
-        for name in ("gpt_oss", "t5"):
+        for name in families("gpt_oss", "t5"):
             model, inputs = tiny(name), inputs_for(name)
             expected = model(**inputs, output_attentions=True)
             with qkv.capture(model, heads=[3, 1]) as capture:
@@ -262,7 +279,7 @@ class TestSelection:
         np.testing.assert_array_equal(trace.attentions[0].key, want)
 
 
-@pytest.mark.parametrize("name", ["gemma2", "gpt_oss", "bart", "t5"])
+@pytest.mark.parametrize("name", families("gemma2", "gpt_oss", "bart", "t5"))
 def test_statistics_alone_are_those_that_observe_computes(name: str) -> None:
     model, inputs = tiny(name), inputs_for(name)
     with qkv.capture(model) as full, qkv.capture(model, keep="statistics") as short:
@@ -280,7 +297,7 @@ def test_statistics_alone_are_those_that_observe_computes(name: str) -> None:
             kept.weights()
 
 
-@pytest.mark.parametrize("name", ["gemma2", "gpt_oss", "bert", "t5"])
+@pytest.mark.parametrize("name", families("gemma2", "gpt_oss", "bert", "t5"))
 def test_gradients_are_the_eager_models(name: str) -> None:
     model, inputs = tiny(name), inputs_for(name)
 
@@ -306,3 +323,9 @@ def test_dropout_is_refused() -> None:
     model = type(tiny("bert"))(tiny("bert").config).train()
     with pytest.raises(CaptureError, match=r"call model.eval\(\) first"), qkv.capture(model):
         model(**inputs_for("bert"))
+
+
+@pytest.mark.parametrize("name", sorted(BY_HAND))
+def test_attention_by_hand_is_not_seen_and_said_so(name: str) -> None:
+    with pytest.raises(CaptureError, match="With transformers 4, so do T5"), qkv.capture(tiny(name)):
+        tiny(name)(**inputs_for(name))

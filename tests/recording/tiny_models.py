@@ -88,11 +88,18 @@ WITHOUT_TOKENS: dict[str, Callable[[], Any]] = {
         T.WhisperConfig(**TWO_SIDED, num_mel_bins=4, max_source_positions=8, max_target_positions=32)
     ),
 }
+BY_HAND = {"t5"} if T.__version__.startswith("4.") else set()
+"""Families whose attention this transformers writes out by hand, where nothing can see it."""
 TEXT_MODELS = [*DECODERS, *ENCODERS, *ENCODER_DECODERS]
-ON_INTERFACE = [*TEXT_MODELS, *WITHOUT_TOKENS]
+ON_INTERFACE = [name for name in [*TEXT_MODELS, *WITHOUT_TOKENS] if name not in BY_HAND]
 TWO_TEXTS = [*ENCODER_DECODERS, "whisper"]
 RETURNED = {"encoder": "encoder_attentions", "decoder": "decoder_attentions", "cross": "cross_attentions"}
 """Where an encoder-decoder returns the weights of each stack; other models have ``attentions`` alone."""
+
+
+def families(*names: str) -> list[str]:
+    """Those of some families that can be captured with the transformers that is installed."""
+    return [name for name in names if name in ON_INTERFACE]
 
 
 @cache

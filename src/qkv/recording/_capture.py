@@ -13,10 +13,10 @@ from torch import nn
 
 from ..errors import ArgumentError, CaptureError
 from ..trace import Sequence as Text
-from ..trace import SideName, Token, Trace
+from ..trace import SideName, Token, Trace, Writer
 from ._active import RUNNING, Session
 from ._functions import seeing
-from ._growing import Growing
+from ._growing import Growing, StoredArrays
 from ._hooks import hooked
 from ._interface import switched
 from ._model import describe
@@ -45,7 +45,8 @@ class Capture:
         self._reader = Reader(tokenizer)
         self._info = describe(model, name=name, title=title)
         self._layers = None if layers is None else list(layers)
-        self._writer: Any = None
+        self._writer: Writer | None = None
+        self._described: dict[int, dict[SideName, int]] = {}
         self._to = to
         self._recorder = Recorder(
             model, layers=layers, heads=heads, keep=keep, storage=storage, on_record=self._write if to else None
@@ -61,8 +62,6 @@ class Capture:
         session = Session(self._recorder)
         with ExitStack() as undo:
             if self._to is not None:
-                from ..trace import Writer
-
                 self._writer = Writer(Path(self._to), self._info)
             undo.enter_context(hooked(session, self._model))
             undo.enter_context(switched(self._model))
@@ -79,7 +78,7 @@ class Capture:
         if self._recorder.current is not None:
             self._recorder.end(failed=True)
         if self._writer is not None:
-            self._finish_writing(complete=error is None)
+            self._finish_writing(self._writer, complete=error is None)
         if error is None:
             self._check_seen()
 
@@ -112,28 +111,41 @@ class Capture:
 
     def _write(self, reading: Reading, records: list[Growing]) -> None:
         """A layer has been seen: its prompt goes to disk at once, tokens written after it when the capture ends."""
+        assert self._writer is not None
+        written = False
         for index, record in enumerate(records):
             if len(record.steps) == 1:
-                sides = self._sides(reading, index)
-                frozen = self._writer.write(record.sequence, sides, record.freeze())
-                record.steps[0].arrays = {name: frozen.tensors.raw(name) for name in record.steps[0].arrays}
+                self._describe(self._writer, reading, index)
+                tensors = self._writer.write(record.sequence, record.freeze())
+                record.steps[0].arrays = StoredArrays(tensors, tuple(record.steps[0].arrays))
+                written = True
+        if written:
+            self._writer.save_index(complete=False)
 
-    def _finish_writing(self, *, complete: bool) -> None:
+    def _describe(self, writer: Writer, reading: Reading, index: int) -> None:
+        """Note a text's tokens, where there are other ones than at the last layer."""
+        sequence = reading.first + index
+        lengths = {side: len(spans[index].valid) for side, spans in reading.spans.items()}
+        if self._described.get(sequence) != lengths:
+            writer.describe(sequence, self._sides(reading, index))
+            self._described[sequence] = lengths
+
+    def _finish_writing(self, writer: Writer, *, complete: bool) -> None:
         for reading in self._recorder.readings:
             for index in range(reading.batch):
-                sides = self._sides(reading, index)
+                self._describe(writer, reading, index)
                 for records in reading.records.values():
                     if records is not None and len(records[index].steps) > 1:
-                        self._writer.write(records[index].sequence, sides, records[index].freeze())
-                self._writer.describe(reading.first + index, sides)
-        self._trace = self._writer.close(complete=complete)
+                        writer.write(records[index].sequence, records[index].freeze())
+        self._trace = writer.close(complete=complete)
 
     def _check_seen(self) -> None:
         if not self._recorder.calls:
             raise CaptureError(
                 f"no attention was seen in {type(self._model).__name__}. Either the model was not called inside the "
                 "with block, or it writes softmax(QK^T)V out by hand, as DeBERTa, BLOOM and other older models do, "
-                "instead of calling PyTorch's scaled_dot_product_attention or transformers' attention interface. Such "
+                "instead of calling PyTorch's scaled_dot_product_attention or transformers' attention interface. With "
+                "transformers 4, so do T5, and BERT that is loaded as 'eager' or asked for output_attentions. Such "
                 "a model may return its weights itself: output_attentions=True with attn_implementation='eager'"
             )
         missing = [layer for layer in self._layers or () if layer not in self._recorder.seen_layers]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -14,6 +15,25 @@ from ._masking import Reach, bias_structure, mask_structure
 
 _BY_QUERY = ("query", "lse", "entropy", "max_score", "distance", "top_k_indices", "top_k_weights")
 _BY_KEY = ("key", "value")
+
+
+class StoredArrays(Mapping[str, Raw]):
+    """Arrays that were written to disk already: read from there when they are asked for, and not held in memory."""
+
+    def __init__(self, tensors: Tensors, names: tuple[str, ...]) -> None:
+        self._tensors = tensors
+        self._names = names
+
+    def __getitem__(self, name: str) -> Raw:
+        if name not in self._names:
+            raise KeyError(name)
+        return self._tensors.raw(name)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._names)
+
+    def __len__(self) -> int:
+        return len(self._names)
 
 
 @dataclass(eq=False)
@@ -29,7 +49,7 @@ class Step:
     """
 
     turn: int
-    arrays: dict[str, Raw]
+    arrays: Mapping[str, Raw]
     reach: Reach
     bias: NDArray[Any] | None = None
     first_key: int = 0
