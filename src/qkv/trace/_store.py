@@ -1,80 +1,93 @@
 """A trace on disk: ``NAME.qkv/`` with ``trace.json`` and one safetensors file for each layer of each text.
 
-``trace.json`` is rewritten whenever a layer is complete, and every file takes its place by renaming: whatever cuts a
-capture off, the layers named in it are all there and whole. Never pickle.
+Every file takes its place by renaming, and ``trace.json`` names a layer only after its file stands there: whatever cuts
+a capture off, the layers named in it are all there and whole. Never pickle.
 """
 
 from __future__ import annotations
 
 import json
 import os
-import re
 import shutil
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any
 
 from .._replacing import replacing
-from ..errors import TraceError
+from ..errors import ArgumentError, TraceError
+from . import _index
+from ._arrays import STRUCTURES
 from ._attention import Attention
-from ._safetensors import FileInfo, StoredTensors, write
-from ._structure import BiasStructure, MaskStructure
+from ._index import Predictions, Sides
+from ._safetensors import StoredTensors, write
 from ._tensors import Raw, raw
-from ._text import Candidate, ModelInfo, SideName, Token
+from ._text import ModelInfo
 from ._trace import Sequence, Trace
-
-FORMAT = "qkv-trace"
-VERSION = 1
-_FILE_NAME = re.compile(r"[A-Za-z0-9_-]+\.safetensors")
-Sides: TypeAlias = Mapping[SideName, list[Token]]
-Predictions: TypeAlias = list[list[Candidate]] | None
-_STRUCTURES = ("mask_keys", "mask_array", "bias_table", "bias_array")
 
 
 class Writer:
-    """Writes a trace while it is being captured."""
+    """Writes a trace while it is being captured: `describe` a text, `write` its layers, `save_index`, at last `close`.
+
+    Entries of ``trace.json`` are kept as text: what was said once is not put into words again for every layer.
+    """
 
     def __init__(self, path: Path, model: ModelInfo) -> None:
         self.path = with_ending(path)
         _check_free(self.path)
-        try:
+        with _writing(self.path):
             self.path.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise TraceError(f"{self.path} cannot be written: {error.strerror}") from error
         self._model = model
-        self._texts: dict[int, dict[str, Any]] = {}
-        self._records: dict[str, dict[str, Any]] = {}
+        self._texts: dict[int, str] = {}
+        self._records: dict[str, str] = {}
+        self._files: dict[tuple[int, str, int, str], str] = {}
+        self._outdated: list[str] = []
 
     def describe(self, sequence: int, sides: Sides, predictions: Predictions = None) -> None:
         """Note the tokens of a text, and what may follow each."""
-        self._texts[sequence] = _described(sides, predictions)
+        self._texts[sequence] = _json(_index.describe_text(sides, predictions))
 
-    def write(self, sequence: int, sides: Sides, record: Attention) -> Attention:
-        """Write one layer of one text; returns it as it is read from there."""
-        self.describe(sequence, sides)
-        name = f"text-{sequence:03}-{record.stack}-{record.layer:03}.safetensors"
-        taken = {what["path"]: file for file, what in self._records.items() if file.startswith(name[:-12])}
-        if record.path not in taken and taken:
-            name = name.replace(".safetensors", f"-{len(taken)}.safetensors")
-        name = taken.get(record.path, name)
-        info = write(self.path / name, _arrays(record))
-        self._records[name] = {**_fields(record), "size": info.size, "sha256": info.sha256}
-        self.save_index(complete=False)
-        return _record(self.path, name, self._records[name])
+    def write(self, sequence: int, record: Attention) -> StoredTensors:
+        """Write one layer of one text, under a new name where it was written before; returns its arrays on disk.
+
+        The index does not know of it before `save_index`; until then what it was stays as it was.
+        """
+        layer = (sequence, record.stack, record.layer, record.path)
+        stem = f"text-{sequence:03}-{record.stack}-{record.layer:03}"
+        name, count = f"{stem}.safetensors", 0
+        while name in self._records:
+            count += 1
+            name = f"{stem}-{count}.safetensors"
+        with _writing(self.path / name):
+            info = write(self.path / name, _arrays(record))
+        if layer in self._files:
+            self._outdated.append(self._files[layer])
+        self._files[layer] = name
+        self._records[name] = _json(_index.describe_record(record, sequence, info))
+        return StoredTensors(self.path, info, trusted=True)
 
     def save_index(self, *, complete: bool) -> None:
-        """Write ``trace.json``."""
-        index = {
-            "format": FORMAT,
-            "version": VERSION,
-            "complete": complete,
-            "model": asdict(self._model),
-            "texts": [self._texts[number] for number in sorted(self._texts)],
-            "attentions": self._records,
-        }
-        _write_index(self.path, index)
+        """Write ``trace.json``, and remove what it names no more."""
+        for name in self._outdated:
+            del self._records[name]
+        empty = _json(_index.describe_text({}, None))
+        texts = [self._texts.get(number, empty) for number in range(max(self._texts, default=-1) + 1)]
+        records = [f"{_json(name)}:{entry}" for name, entry in self._records.items()]
+        _write_index(
+            self.path,
+            {
+                "format": _json(_index.FORMAT),
+                "version": _json(_index.VERSION),
+                "complete": _json(complete),
+                "model": _json(asdict(self._model)),
+                "texts": f"[{','.join(texts)}]",
+                "attentions": "{" + ",\n".join(records) + "}",
+            },
+        )
+        while self._outdated:
+            (self.path / self._outdated.pop()).unlink(missing_ok=True)
 
     def close(self, *, complete: bool) -> Trace:
         """The last word on the trace; returns it as it is read from disk."""
@@ -86,33 +99,29 @@ def save(trace: Trace, path: Path) -> Path:
     """Write a trace that is in memory; it appears whole or not at all."""
     path = with_ending(path)
     _check_free(path)
-    try:
+    with _writing(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         temporary = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.stem}.", suffix=".part.qkv"))
-    except OSError as error:
-        raise TraceError(f"{path} cannot be written: {error.strerror}") from error
-    try:
-        writer = Writer(temporary, trace.model)
-        for number, sequence in enumerate(trace.sequences):
-            for record in sequence.attentions:
-                writer.write(number, sequence.sides, record)
-            writer.describe(number, sequence.sides, sequence.predictions)
-        writer.save_index(complete=trace.complete)
-        temporary.chmod(0o755)
-        os.rename(temporary, path)
-    except OSError as error:
-        raise TraceError(f"{path} cannot be written: {error.strerror}") from error
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
+        try:
+            writer = Writer(temporary, trace.model)
+            for number, sequence in enumerate(trace.sequences):
+                writer.describe(number, sequence.sides, sequence.predictions)
+                for record in sequence.attentions:
+                    writer.write(number, record)
+            writer.close(complete=trace.complete)  # opened again: nothing is saved that could not be read
+            temporary.chmod(0o755)
+            os.rename(temporary, path)
+        finally:
+            shutil.rmtree(temporary, ignore_errors=True)
     return path
 
 
 def save_texts(trace: Trace) -> None:
     """Write tokens and predictions of a trace on disk again, after they have been told more exactly."""
     assert trace.path is not None
-    index = _index(trace.path)
-    index["texts"] = [_described(sequence.sides, sequence.predictions) for sequence in trace.sequences]
-    _write_index(trace.path, index)
+    texts = [_index.describe_text(sequence.sides, sequence.predictions) for sequence in trace.sequences]
+    index = {**_index.read_index(trace.path), "texts": texts}
+    _write_index(trace.path, {name: _json(what) for name, what in index.items()})
 
 
 def open_trace(path: str | Path) -> Trace:
@@ -130,14 +139,16 @@ def open_trace(path: str | Path) -> Trace:
     path = Path(path)
     if not path.exists() and with_ending(path).exists():
         path = with_ending(path)
-    index = _index(path)
+    index = _index.read_index(path)
     try:
-        texts = [_text(what) for what in index["texts"]]
+        texts: list[Sequence] = [_index.text(what) for what in index["texts"]]
         for name, what in index["attentions"].items():
-            record = _record(path, name, what)
+            record = _index.record(path, name, what, texts)
             texts[record.sequence].attentions.append(record)
-        return Trace(ModelInfo(**index["model"]), texts, complete=bool(index["complete"]), path=path)
-    except (KeyError, TypeError, ValueError, IndexError, AttributeError) as error:
+        if type(index["complete"]) is not bool:
+            raise ValueError(f"complete cannot be {index['complete']!r}")
+        return Trace(_index.model(index["model"]), texts, complete=index["complete"], path=path)
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise TraceError(
             f"{path / 'trace.json'} is damaged ({type(error).__name__}: {error}); restore it, or capture again"
         ) from error
@@ -149,89 +160,35 @@ def with_ending(path: Path) -> Path:
 
 
 def _check_free(path: Path) -> None:
-    if path.exists() and (not path.is_dir() or any(path.iterdir())):
-        what = "a trace" if (path / "trace.json").exists() else "something that is not a trace"
-        raise TraceError(f"{path} is taken by {what}, which would be lost; remove it, or choose another name")
+    with _writing(path):
+        if path.exists() and (not path.is_dir() or any(path.iterdir())):
+            what = "a trace" if (path / "trace.json").exists() else "something that is not a trace"
+            raise TraceError(f"{path} is taken by {what}, which would be lost; remove it, or choose another name")
 
 
-def _write_index(folder: Path, index: dict[str, Any]) -> None:
-    with replacing(folder / "trace.json") as temporary:
-        temporary.write_text(json.dumps(index, ensure_ascii=False, separators=(",", ":")), encoding="utf-8")
-
-
-def _described(sides: Sides, predictions: Predictions) -> dict[str, Any]:
-    return {
-        "sides": {side: [asdict(token) for token in tokens] for side, tokens in sides.items()},
-        "predictions": None if predictions is None else [[asdict(one) for one in after] for after in predictions],
-    }
-
-
-def _index(path: Path) -> dict[str, Any]:
+@contextmanager
+def _writing(path: Path) -> Iterator[None]:
+    """Say which path it was that could not be written, and why: no rights, no space."""
     try:
-        index = json.loads((path / "trace.json").read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        what = "there is no such folder" if not path.exists() else "it holds no trace.json"
-        raise TraceError(
-            f"{path} is no trace: {what}; expected a folder that qkv capture or trace.save wrote"
-        ) from None
-    except (OSError, ValueError) as error:
-        raise TraceError(f"{path / 'trace.json'} cannot be read: {error}; restore it, or capture again") from error
-    if not isinstance(index, dict) or index.get("format") != FORMAT:
-        raise TraceError(f"{path} is no trace: its trace.json was written by something else")
-    version = index.get("version")
-    if not isinstance(version, int) or version > VERSION:
-        raise TraceError(
-            f"{path} was written in format {version!r}, and this qkv reads format {VERSION} and older: update qkv"
-        )
-    return index
+        yield
+    except OSError as error:
+        raise TraceError(f"{path} cannot be written: {error.strerror or error}; choose another place") from error
+    except ArgumentError as error:
+        raise TraceError(str(error)) from error
 
 
-def _text(what: dict[str, Any]) -> Sequence:
-    predictions = what["predictions"]
-    return Sequence(
-        {side: [Token(**token) for token in tokens] for side, tokens in what["sides"].items()},
-        predictions=None if predictions is None else [[Candidate(**one) for one in after] for after in predictions],
-    )
+def _write_index(folder: Path, entries: dict[str, str]) -> None:
+    text = "{" + ",\n".join(f"{_json(name)}:{entry}" for name, entry in entries.items()) + "}\n"
+    with _writing(folder / "trace.json"), replacing(folder / "trace.json") as temporary:
+        temporary.write_bytes(text.encode("utf-8", "replace"))
+
+
+def _json(what: Any) -> str:
+    return json.dumps(what, ensure_ascii=False, separators=(",", ":"))
 
 
 def _arrays(record: Attention) -> dict[str, Raw]:
-    arrays = {name: record.tensors.raw(name) for name in record.tensors if name not in _STRUCTURES}
+    arrays = {name: record.tensors.raw(name) for name in record.tensors if name not in STRUCTURES}
     mask, bias = record.mask_structure, record.bias_structure
-    parts = dict(zip(_STRUCTURES, (mask.keys, mask.array, bias.table, bias.array), strict=True))
+    parts = dict(zip(STRUCTURES, (mask.keys, mask.array, bias.table, bias.array), strict=True))
     return arrays | {name: raw(array) for name, array in parts.items() if array is not None}
-
-
-def _fields(record: Attention) -> dict[str, Any]:
-    mask = record.mask_structure
-    return {
-        "path": record.path,
-        "kind": record.kind,
-        "part": record.part,
-        "layer": record.layer,
-        "heads": list(record.heads),
-        "head_count": record.head_count,
-        "scale": record.scale,
-        "softcap": record.softcap,
-        "query_side": record.query_side,
-        "key_side": record.key_side,
-        "sequence": record.sequence,
-        "mask": {"causal": mask.causal, "window": mask.window},
-    }
-
-
-def _record(folder: Path, name: str, what: dict[str, Any]) -> Attention:
-    if not _FILE_NAME.fullmatch(name):
-        raise TraceError(
-            f"{folder / 'trace.json'} names the file {name!r}, which is none of a trace's: it was tampered with"
-        )
-    fields = {key: value for key, value in what.items() if key not in ("size", "sha256", "mask")}
-    tensors = StoredTensors(folder, FileInfo(name, int(what["size"]), what["sha256"]))
-    keys, array, table, added = (tensors.get(part) for part in _STRUCTURES)
-    window = what["mask"]["window"]
-    fields["heads"] = tuple(fields["heads"])
-    return Attention(
-        **fields,
-        tensors=tensors,
-        mask_structure=MaskStructure(bool(what["mask"]["causal"]), window and (window[0], window[1]), keys, array),
-        bias_structure=BiasStructure(table, added),
-    )

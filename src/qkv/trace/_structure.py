@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..attention import Causal, RelativeBias, Window
+from ._tensors import Tensors
 
 
 @dataclass(frozen=True, eq=False)
@@ -87,3 +88,34 @@ class BiasStructure:
             return values if values is None or values.shape[0] == 1 else values[list(heads)]
 
         return BiasStructure(cut(self.table), cut(self.array))
+
+
+class StoredMask(MaskStructure):
+    """A mask whose arrays are read from disk when they are first asked for."""
+
+    def __init__(self, causal: bool, window: tuple[int | None, int | None] | None, tensors: Tensors) -> None:
+        for name, value in (("causal", causal), ("window", window), ("_tensors", tensors)):
+            object.__setattr__(self, name, value)
+
+    @property
+    def keys(self) -> NDArray[np.bool_] | None:
+        return self._tensors.get("mask_keys")  # type: ignore[attr-defined,no-any-return]
+
+    @property
+    def array(self) -> NDArray[np.bool_] | None:
+        return self._tensors.get("mask_array")  # type: ignore[attr-defined,no-any-return]
+
+
+class StoredBias(BiasStructure):
+    """A bias whose arrays are read from disk when they are first asked for."""
+
+    def __init__(self, tensors: Tensors) -> None:
+        object.__setattr__(self, "_tensors", tensors)
+
+    @property
+    def table(self) -> NDArray[np.floating] | None:
+        return self._tensors.get("bias_table")  # type: ignore[attr-defined,no-any-return]
+
+    @property
+    def array(self) -> NDArray[np.floating] | None:
+        return self._tensors.get("bias_array")  # type: ignore[attr-defined,no-any-return]
