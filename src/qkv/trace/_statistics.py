@@ -55,6 +55,11 @@ def kept_statistics(record: Attention, heads: Sequence[int], **wanted: Any) -> K
                     f"top_k: this trace keeps the {indices.shape[-1]} largest weights of a query, {choice} were asked "
                     'for. Capture again with keep="qkv".'
                 )
+            if indices.size and not -1 <= indices.min() <= indices.max() < record.keys:
+                raise TraceError(
+                    f"top_k_indices of layer {record.layer} points outside its {record.keys} keys: the trace was "
+                    "tampered with; capture again"
+                )
             found[name] = KeptTopK(indices[rows, :, :choice], weights[rows, :, :choice])
         else:
             found[name] = record.tensors[name][rows]
