@@ -90,6 +90,11 @@ WITHOUT_TOKENS: dict[str, Callable[[], Any]] = {
 }
 BY_HAND = {"t5"} if T.__version__.startswith("4.") else set()
 """Families whose attention this transformers writes out by hand, where nothing can see it."""
+HAND_WRITTEN: dict[str, Callable[[], Any]] = {
+    "bloom": lambda: T.BloomModel(T.BloomConfig(vocab_size=96, hidden_size=32, n_layer=2, n_head=4)),
+    "deberta": lambda: T.DebertaV2Model(T.DebertaV2Config(**SMALL)),
+}
+UNSEEN = [*HAND_WRITTEN, *BY_HAND]
 TEXT_MODELS = [*DECODERS, *ENCODERS, *ENCODER_DECODERS]
 ON_INTERFACE = [name for name in [*TEXT_MODELS, *WITHOUT_TOKENS] if name not in BY_HAND]
 TWO_TEXTS = [*ENCODER_DECODERS, "whisper"]
@@ -106,12 +111,13 @@ def families(*names: str) -> list[str]:
 def tiny(name: str, implementation: str = "eager") -> Any:
     """A tiny model in evaluation mode; the same weights every time."""
     torch.manual_seed(0)
-    make = {**DECODERS, **ENCODERS, **ENCODER_DECODERS, **WITHOUT_TOKENS}[name]
+    make = {**DECODERS, **ENCODERS, **ENCODER_DECODERS, **WITHOUT_TOKENS, **HAND_WRITTEN}[name]
     model = make().eval()
     for parameter in model.parameters():  # attention that is worth comparing: far from uniform
         if parameter.ndim > 1:
             torch.nn.init.normal_(parameter, std=0.25)
-    model.set_attn_implementation(implementation)
+    if name not in UNSEEN:
+        model.set_attn_implementation(implementation)
     return model
 
 

@@ -53,7 +53,8 @@ def attention(
         more_allowed, more_bias = split_mask(position_bias[..., -queries:, :keys])
         allowed = more_allowed if allowed is None else allowed if more_allowed is None else allowed & more_allowed
         bias = more_bias if bias is None else bias if more_bias is None else bias + more_bias
-    causal = is_causal if is_causal is not None else bool(getattr(module, "is_causal", True))
+    decodes = bool(is_causal) or bool(getattr(module, "is_causal", True))  # GPT-2 denies it for a single token
+    causal = is_causal if is_causal is not None else decodes
     call = AttentionCall(
         query,
         key,
@@ -65,8 +66,8 @@ def attention(
         softcap=softcap,
         sink=s_aux if s_aux is not None else sinks,
         window=sliding_window,
-        cached=causal,
-        decodes=True if causal and (is_causal or hasattr(module, "is_causal")) else None,
+        cached=decodes,
+        decodes=True if decodes and (is_causal or hasattr(module, "is_causal")) else None,
     )
     output, lse = computed(call)
     return output.transpose(1, 2).contiguous(), call.weights(lse) if output_attentions else None

@@ -138,6 +138,8 @@ class Recorder:
             return call.kind
         if CROSS.search(path):
             return "cross"
+        if call.decodes:  # more keys than queries are a cache, seen or not
+            return "self"
         queries, keys = call.query.shape[2], call.key.shape[2]
         known = any(name in reading.records for reading in self._earlier())
         return "self" if queries == keys or (queries < keys and known) else "cross"
