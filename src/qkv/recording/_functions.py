@@ -57,9 +57,15 @@ def _scaled_dot_product_attention(
             "the model is in training mode and drops attention weights at random, which cannot be captured: "
             "call model.eval() first"
         )
-    leading = query.shape[:-2]
+    leading: tuple[int, ...] = query.shape[:-2]
+    batches: tuple[int, ...] = torch.broadcast_shapes(query.shape[:-3], key.shape[:-3], value.shape[:-3])  # type: ignore[no-untyped-call]
+    if query.ndim > 3:
+        leading = (*batches, query.shape[-3])
+        query, key, value = (tensor.expand(*batches, *tensor.shape[-3:]) for tensor in (query, key, value))
     if attn_mask is not None:
         attn_mask = attn_mask[(None,) * (query.ndim - attn_mask.ndim)]
+        if query.ndim > 4:
+            attn_mask = attn_mask.expand(*batches, *attn_mask.shape[-3:])
     query, key, value = (_four_axes(tensor) for tensor in (query, key, value))
     allowed, bias = split_mask(None if attn_mask is None else _four_axes(attn_mask))
     call = AttentionCall(
