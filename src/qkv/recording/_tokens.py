@@ -10,6 +10,7 @@ import re
 import unicodedata
 from collections.abc import Iterable
 from functools import cached_property
+from itertools import groupby
 from typing import Any, NamedTuple
 
 from ..trace import Candidate, Token
@@ -56,8 +57,7 @@ class Reader:
                 for place, (token, text, wrote) in enumerate(zip(ids, texts, written, strict=True))
             ]
         special = [token in self._special for token in ids]
-        names = self._tokenizer.convert_ids_to_tokens(ids)
-        pieces = [self._piece(name or "", flag) for name, flag in zip(names, special, strict=True)]
+        pieces = [self._piece(name, flag) for name, flag in zip(self._names(ids), special, strict=True)]
         texts = _merged(pieces, special)
         spaces = self._spaces(pieces, texts, special)
         words = _words(texts, spaces, special)
@@ -69,10 +69,16 @@ class Reader:
     def candidate(self, token: int, probability: float) -> Candidate:
         """A token that may come next."""
         (read,) = self.tokens([token])
-        name = self._tokenizer.convert_ids_to_tokens([token])[0] if self._tokenizer is not None else read.text
-        piece = self._piece(name or "", read.special)
-        space = piece.space if self._marks_spaces else not (name or "").startswith("##")
+        if self._tokenizer is None:
+            return Candidate(id=token, text=read.text, space=True, probability=probability)
+        (name,) = self._names([token])
+        space = self._piece(name, read.special).space if self._marks_spaces else not name.startswith("##")
         return Candidate(id=token, text=read.text, space=space, probability=probability)
+
+    def _names(self, ids: list[int]) -> list[str]:
+        """What the tokenizer calls them; models may have more ids than their tokenizer has names."""
+        names = self._tokenizer.convert_ids_to_tokens(ids)
+        return [str(token) if name is None else name for token, name in zip(ids, names, strict=True)]
 
     @cached_property
     def _special(self) -> set[int]:
@@ -123,67 +129,31 @@ class Reader:
 def _merged(pieces: list[_Piece], special: list[bool]) -> list[str]:
     """The text of each piece; a character cut apart stands on the piece in which it begins."""
     texts: list[str] = []
-    place = 0
-    while place < len(pieces):
-        content, stop = pieces[place].content, place + 1
-        while not special[place] and _is_cut(content) and stop < len(pieces) and not special[stop] and stop - place < 4:
-            joined = content + pieces[stop].content
-            if pieces[stop].space or not _goes_on(pieces[stop].content):
-                break
-            content, stop = joined, stop + 1
-        if stop - place == 1 or _is_cut(content):  # nothing completes it: its bytes are shown as bytes
-            texts.append(_shown(pieces[place].content))
+    for is_special, run in groupby(zip(special, pieces, strict=True), key=lambda each: each[0]):
+        members = [piece for _, piece in run]
+        if is_special:
+            texts.extend(piece.content.decode() for piece in members)
+        else:
+            texts.extend(_spread(members))
+    return texts
+
+
+def _spread(pieces: list[_Piece]) -> list[str]:
+    """Join the bytes of pieces, and hand each character to the piece in which it begins; <E4> for a stray byte."""
+    starts, contents, at = [], [], 0
+    for piece in pieces:
+        contents.append(b" " * piece.space + piece.content)  # a space ends whatever character was begun
+        starts.append(at + piece.space)
+        at += len(contents[-1])
+    begun: list[list[str]] = [[] for _ in pieces]
+    place, at = 0, 0
+    for letter in b"".join(contents).decode("utf-8", "surrogateescape"):
+        while place + 1 < len(pieces) and starts[place + 1] - pieces[place + 1].space <= at:
             place += 1
-            continue
-        parts = [pieces[index].content for index in range(place, stop)]
-        texts.extend(_spread(parts, content.decode("utf-8", "strict") if _is_text(content) else _shown(content)))
-        place = stop
-    return texts
-
-
-def _spread(parts: list[bytes], text: str) -> list[str]:
-    """Hand the characters of a joined text back to the pieces in which they begin."""
-    starts, at = [], 0
-    for letter in text:
-        starts.append(at)
-        at += len(letter.encode())
-    texts, first = [], 0
-    for part in parts:
-        begun = "".join(
-            letter for letter, start in zip(text, starts, strict=True) if first <= start < first + len(part)
-        )
-        texts.append(begun or CONTINUED)
-        first += len(part)
-    return texts
-
-
-def _is_text(content: bytes) -> bool:
-    try:
-        content.decode()
-    except UnicodeDecodeError:
-        return False
-    return True
-
-
-def _is_cut(content: bytes) -> bool:
-    """Whether it ends in the middle of a character."""
-    try:
-        content.decode()
-    except UnicodeDecodeError as error:
-        return error.reason == "unexpected end of data"
-    return False
-
-
-def _goes_on(content: bytes) -> bool:
-    """Whether it begins in the middle of a character."""
-    return bool(content) and 0x80 <= content[0] < 0xC0
-
-
-def _shown(content: bytes) -> str:
-    """Text, with bytes that belong to no character as <E4>."""
-    return re.sub(
-        "[\udc80-\udcff]", lambda byte: f"<{ord(byte[0]) - 0xDC00:02X}>", content.decode("utf-8", "surrogateescape")
-    )
+        if at >= starts[place]:
+            begun[place].append(f"<{ord(letter) - 0xDC00:02X}>" if "\udc80" <= letter <= "\udcff" else letter)
+        at += len(letter.encode("utf-8", "surrogateescape"))
+    return ["".join(letters) or CONTINUED * bool(piece.content) for letters, piece in zip(begun, pieces, strict=True)]
 
 
 def _words(texts: list[str], spaces: list[bool], special: list[bool]) -> list[int]:
