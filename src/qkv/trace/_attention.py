@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+import numpy as np
 from numpy.typing import NDArray
 
 from ..attention import observe, weights
@@ -139,7 +140,7 @@ class Attention:
         )
 
     def weights(self, head: int | None = None, rows: Any = None, columns: Any = None) -> NDArray[Any]:
-        """Exact attention weights, any window of them.
+        """Exact attention weights, any window of them: computed from queries and keys in float64.
 
         Arguments:
             head: index of the head in the model; None for all captured heads.
@@ -147,7 +148,7 @@ class Attention:
             columns: keys, as in `qkv.weights`; None for all.
 
         Returns:
-            ``(rows, columns)`` for one head, else ``(H, rows, columns)``.
+            ``(rows, columns)`` for one head, else ``(H, rows, columns)``; float32 (float64 where float64 was stored).
 
         Raises:
             TraceError: the trace keeps statistics only, or not this head.
@@ -155,8 +156,13 @@ class Attention:
         """
         heads = [self.position(head)] if head is not None else list(range(len(self.heads)))
         query, key, _, rest = self._selected(heads)
-        lse = self.lse[heads]
-        found: NDArray[Any] = weights(query, key, lse=lse, rows=rows, columns=columns, **rest)
+        dtype = np.float64 if query.dtype == np.float64 else np.float32
+        # In float64, and normalised by the very same scores: the kept lse is rounded to float32, and where scores are
+        # large that alone costs more (1e-5 at 40) than all the rounding of the model's own softmax.
+        if rest["sink"] is not None:
+            rest["sink"] = rest["sink"].astype(np.float64)
+        exact = weights(query.astype(np.float64), key.astype(np.float64), rows=rows, columns=columns, **rest)
+        found: NDArray[Any] = exact.astype(dtype, copy=False)
         return found[0] if head is not None else found
 
     def observe(self, head: int | None = None, **statistics: Any) -> Any:
