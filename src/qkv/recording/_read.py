@@ -51,11 +51,15 @@ def read(
         ModelError: the text is longer than the model reads.
     """
     _check(pretrained, pair, target, generate)
+    if predictions < 0:
+        raise ArgumentError(f"predictions: expected 0 or more, got {predictions}")
     model: Any = pretrained.model
     tokenizer = pretrained.text_tokenizer()
     inputs = dict(
         tokenizer(text, pair, return_tensors="pt") if pair is not None else tokenizer(text, return_tensors="pt")
     )
+    if pretrained.kind != "encoder":  # GPT-2 takes token types for tokens, others refuse them
+        inputs = {name: inputs[name] for name in ("input_ids", "attention_mask") if name in inputs}
     length = inputs["input_ids"].shape[1]
     if length == 0:
         raise ArgumentError("text: expected a text with at least one token, got none")
@@ -65,7 +69,6 @@ def read(
         if pretrained.kind == "encoder-decoder":
             inputs["decoder_input_ids"] = _target_ids(pretrained, inputs, target, generate)
         elif generate:
-            inputs = {name: inputs[name] for name in ("input_ids", "attention_mask") if name in inputs}
             written = model.generate(**inputs, max_new_tokens=generate, do_sample=False)
             inputs = {"input_ids": written, "attention_mask": torch.ones_like(written)}
         options: dict[str, Any] = {"layers": layers, "heads": heads, "keep": keep, "to": to}
