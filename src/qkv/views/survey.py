@@ -8,10 +8,13 @@ so no n x n matrix ever exists.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from qkv.attention import weights
 from qkv.trace import Attention, Token
 
 from ._numbers import BITS, lengths
@@ -54,7 +57,7 @@ def survey(record: Attention, query_tokens: list[Token], key_tokens: list[Token]
         entropy=True, received=True, distance=True, block_map=block, top_k=min(CANDIDATES, record.keys)
     )
     reading = np.isfinite(np.asarray(seen.lse))
-    first, previous, following = _weights_beside(record)
+    first, previous, following = _weights_beside(record, np.asarray(seen.lse))
     columns: dict[str, NDArray[np.float32]] = {
         "entropy": (np.asarray(seen.entropy) * BITS).astype(np.float32),
         "first": first,
@@ -95,20 +98,25 @@ def _mean(values: NDArray[np.float32], reading: NDArray[np.bool_]) -> list[float
     return found
 
 
-def _weights_beside(record: Attention) -> tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.float32]]:
+def _weights_beside(
+    record: Attention, lse: NDArray[np.float32]
+) -> tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.float32]]:
     """Each query's weight on the first token, and in self-attention on the token before and after it; all (H, N)."""
     heads, queries, keys = len(record.heads), record.queries, record.keys
     first = np.zeros((heads, queries), np.float32)
     previous, following = np.zeros_like(first), np.zeros_like(first)
     if not queries or not keys:
         return first, previous, following
-    first[:] = record.weights(columns=slice(0, 1))[..., 0]
+    # `Attention.weights` sums all keys again, in float64; for means the logsumexp at hand is exact enough.
+    given: dict[str, Any] = {"lse": lse, "mask": record.mask, "bias": record.bias, "sink": record.sink}
+    window_of = partial(weights, record.query, record.key, **given, scale=record.scale, softcap=record.softcap)
+    first[:] = window_of(columns=slice(0, 1))[..., 0]
     if record.kind == "self":
         offset = keys - queries  # where a cache stood before the queries, they are the last of the keys
         for start in range(0, queries, _ROWS):
             rows = np.arange(start, min(start + _ROWS, queries))
             left = max(start + offset - 1, 0)
-            window = record.weights(
+            window = window_of(
                 rows=slice(start, int(rows[-1]) + 1), columns=slice(left, min(int(rows[-1]) + offset + 2, keys))
             )
             for target, beside in ((previous, rows + offset - 1), (following, rows + offset + 1)):
