@@ -12,6 +12,7 @@ from transformers import StaticCache
 
 import qkv
 from qkv.errors import CaptureError
+from qkv.trace import _store
 
 CLOSE: dict[str, float] = {"rtol": 5e-5, "atol": 5e-5}
 GREEDY: dict[str, Any] = {"do_sample": False, "eos_token_id": None}
@@ -164,6 +165,26 @@ def test_what_generate_writes_goes_to_disk(tmp_path: Any) -> None:
         for one, other in zip(trace.attentions, memory.trace.attentions, strict=True):
             np.testing.assert_array_equal(one.weights(), other.weights())
             assert one.mask_structure.window == (3, 0)
+
+
+def test_texts_that_stop_at_different_times_are_on_disk_as_in_memory(
+    tmp_path: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model, ids = tiny("llama"), text_ids(5, batch=2)
+    stop = int(model.generate(ids, max_new_tokens=1, **GREEDY)[0, 5])
+    options = {"max_new_tokens": 6, "do_sample": False, "eos_token_id": stop, "pad_token_id": 0}
+    files = []
+    write = _store.write
+    monkeypatch.setattr(_store, "write", lambda path, arrays: files.append(path.name) or write(path, arrays))
+    with qkv.capture(model) as memory, qkv.capture(model, to=tmp_path / "two.qkv") as disk:
+        model.generate(ids, **options)
+    assert len(memory.trace.sequences[0].sides["input"]) == 6
+    for one, other in zip(memory.trace.sequences, disk.trace.sequences, strict=True):
+        assert one.sides == other.sides
+        for mine, its in zip(one.attentions, other.attentions, strict=True):
+            np.testing.assert_array_equal(mine.weights(), its.weights())
+    layers = [name.removesuffix(".safetensors")[:20] for name in files]
+    assert [layers.count(name) for name in sorted({*layers})] == [2] * 4  # the prompt at once, the whole at the end
 
 
 class TestRefused:

@@ -113,8 +113,9 @@ class Capture:
         """A layer has been seen: its prompt goes to disk at once, tokens written after it when the capture ends."""
         assert self._writer is not None
         written = False
+        turn = self._recorder.current
         for index, record in enumerate(records):
-            if len(record.steps) == 1:
+            if turn is not None and [step.turn for step in record.steps] == [turn.turn]:  # not again while others go on
                 self._describe(self._writer, reading, index)
                 tensors = self._writer.write(record.sequence, record.freeze())
                 record.steps[0].arrays = StoredArrays(tensors, tuple(record.steps[0].arrays))
