@@ -138,6 +138,26 @@ def test_a_conversation_goes_on_in_its_cache() -> None:
         np.testing.assert_allclose(attention.weights(), want, **CLOSE)
 
 
+def test_a_step_that_fails_leaves_no_half_read_token() -> None:
+    model, ids = tiny("llama"), text_ids(6)
+    capture = qkv.capture(model)
+    with pytest.raises(ZeroDivisionError):
+        _fail_in_second_layer(capture, model, ids)
+    (sequence,) = capture.trace.sequences
+    assert [token.id for token in sequence.sides["input"]] == ids[0, :5].tolist()
+    assert [(each.queries, each.keys) for each in sequence.attentions] == [(5, 5), (5, 5)]
+
+
+def _fail_in_second_layer(capture: Any, model: Any, ids: torch.Tensor) -> None:
+    with capture:
+        cache = model(ids[:, :5], use_cache=True).past_key_values
+        hook = model.model.layers[1].register_forward_pre_hook(lambda module, args: 1 / 0)
+        try:
+            model(ids[:, 5:], past_key_values=cache)
+        finally:
+            hook.remove()
+
+
 @pytest.mark.parametrize("name", ["llama", "gemma2"])
 def test_statistics_while_writing(name: str) -> None:
     model, ids = tiny(name), text_ids(7)

@@ -131,6 +131,7 @@ class TestEncoderDecoder:
     @pytest.mark.parametrize("name", ["marian", "bart"])
     def test_a_target_that_is_given(self, folders: dict[str, Path], name: str) -> None:
         loaded = opened(folders, name)
+        loaded.model.final_logits_bias.copy_(torch.linspace(-2, 2, 96)[None])
         trace = read(loaded, "i ate an apple", target="the orange", predictions=3)
         sides = trace.sequences[0].sides
         words = [token.text for token in sides["target"]]
