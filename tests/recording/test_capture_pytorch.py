@@ -246,6 +246,10 @@ class TestRefused:
         with pytest.raises(CaptureError, match="TorchScript modules run outside Python"):
             qkv.capture(nn.Sequential(scripted))
 
+    def test_compiled(self) -> None:
+        with pytest.raises(CaptureError, match=r"what torch.compile made cannot be captured; use the original model"):
+            qkv.capture(torch.compile(mha(), backend="eager"))  # type: ignore[arg-type]
+
     def test_dropout(self) -> None:
         layer, x = mha(dropout=0.5).train(), noise(1, 3, 16)
         with pytest.raises(CaptureError, match=r"call model.eval\(\) first"), _captured(layer):

@@ -208,6 +208,8 @@ def capture(
         raise CaptureError(
             "model: TorchScript modules run outside Python and cannot be captured; use the original model"
         )
+    if any("_orig_mod" in module._modules for module in model.modules()):
+        raise CaptureError("model: what torch.compile made cannot be captured; use the original model (._orig_mod)")
     if keep not in ("qkv", "statistics"):
         raise ArgumentError(f'keep: expected "qkv" or "statistics", got {keep!r}')
     if dtype not in STORAGES:
