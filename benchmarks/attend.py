@@ -3,7 +3,8 @@
     .venv/bin/python benchmarks/attend.py --threads 1 2          # a minute or two; --quick for a few seconds
 
 Both compute the same problem in turn, several times; what is reported is the fastest of each and the median of the
-ratios of neighbouring runs, which a busy machine disturbs least. Arrays are made before the clock starts. Results are
+ratios of neighbouring runs, which a busy machine disturbs least. Arrays are made before the clock starts, and each
+timed run follows an untimed one of the same library, because threads of the other spin on for milliseconds. Results are
 asserted equal: each must lie as near to float64 as PyTorch's own does. Rows that PyTorch has no fused counterpart for
 (statistics) are compared with its plain attention, which computes none of them.
 
@@ -111,6 +112,8 @@ def check(found: torch.Tensor, other: torch.Tensor, exact: torch.Tensor, case: C
 
 
 def timed(work: Callable[[], object]) -> float:
+    """Seconds of the second of two calls: during the first, the other library's threads stop spinning and sleep."""
+    work()
     start = time.perf_counter()
     work()
     return time.perf_counter() - start
