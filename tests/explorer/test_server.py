@@ -212,12 +212,13 @@ def test_only_reading(page: Page, method: str) -> None:
         assert not [name for name in headers if name.startswith("access-control")]
 
 
-def test_big_answers_are_compressed_where_the_client_takes_it(wide_trace: Trace) -> None:
+def test_answers_are_sent_as_they_are(wide_trace: Trace) -> None:
+    """Compressing a map takes longer than sending it to the same machine."""
     with open_page(wide_trace, browser=False, block=False) as page:
         question = "api/row?stack=decoder&layer=0&head=0&query=1299"
         _, headers, body = get(page, question, headers={"Accept-Encoding": "gzip"})
-        assert headers["content-encoding"] == "gzip"
-        assert len(body) < len(get(page, question)[2])
+        assert "content-encoding" not in headers
+        assert body == get(page, question)[2]
 
 
 def test_it_listens_on_this_machine_alone(page: Page) -> None:

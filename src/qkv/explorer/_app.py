@@ -9,8 +9,6 @@ from typing import Any
 import numpy as np
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
-from starlette.middleware import Middleware
-from starlette.middleware.gzip import GZipMiddleware
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
@@ -42,7 +40,6 @@ def application(answers: Answers, *, token: str, port: int) -> ASGIApp:
     ]
     app = Starlette(
         routes=routes,
-        middleware=[Middleware(GZipMiddleware, minimum_size=20_000, compresslevel=1)],
         exception_handlers={HTTPException: _http_problem, QkvError: _our_problem, Exception: _unforeseen_problem},
     )
     return Guard(app, token=token, port=port)
