@@ -119,7 +119,7 @@ def test_a_trace(tmp_path: Path) -> None:
     [
         (b"", r"text\.txt is empty: there is nothing to read"),
         (b" \n\n", r"text\.txt is empty: there is nothing to read"),
-        (b"caf\xe9 au lait", r"text\.txt is not UTF-8 text \(byte 3 is 0xe9\)"),
+        (b"caf\xe9 au lait", r"text\.txt is not UTF-8 text \(byte 3 is 0xe9\); save it as UTF-8"),
     ],
 )
 def test_a_file_that_holds_no_text(content: bytes, message: str, tmp_path: Path) -> None:
@@ -137,6 +137,19 @@ def test_what_is_no_path_is_a_text() -> None:
     assert trace_folder("what is a file.qkv") is None
     with pytest.raises(ArgumentError, match="the text is empty"):
         read_text("")
+
+
+@pytest.mark.parametrize("name", ["chaptr.txt", "./chapter", "/gone/chapter", "../notes/Chapter.MD", "~/gone-chapter"])
+def test_a_mistyped_file_is_not_read_as_a_text(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ArgumentError, match=re.escape(name) + ": there is no such file; .* with --text"):
+        read_text(name)
+    assert read_text(name, as_text=True) == name
+
+
+@pytest.mark.parametrize("word", ["and/or", "3.14", "end.", "/", "e.g.", "save it as chapter.txt"])
+def test_words_with_dots_and_strokes_are_texts(word: str) -> None:
+    assert read_text(word) == word
 
 
 def test_too_many_texts() -> None:

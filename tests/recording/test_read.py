@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 from typing import Any
 
@@ -72,9 +73,17 @@ class TestEncoder:
         expected = loaded.model(**inputs, output_attentions=True).attentions  # token types count as well
         np.testing.assert_allclose(trace.weights(1), expected[1][0], atol=2e-5)
 
-    def test_a_text_that_is_too_long_names_both_numbers(self, folders: dict[str, Path]) -> None:
+    def test_a_text_that_is_too_long_names_both_numbers(
+        self, folders: dict[str, Path], caplog: pytest.LogCaptureFixture
+    ) -> None:
+        bert = opened(folders, "bert")
+        bert.tokenizer.model_max_length = 64
+        logger = logging.getLogger("transformers")  # which does not pass on what it logs
+        logger.addHandler(caplog.handler)
         with pytest.raises(ModelError, match=r"text: tiny-bert reads at most 64 tokens at once, and this text has 82;"):
-            read(opened(folders, "bert"), "apple " * 80)
+            read(bert, "apple " * 80)
+        logger.removeHandler(caplog.handler)
+        assert caplog.messages == []  # the tokenizer would say the same once more, in other words
 
     def test_the_trace_has_the_models_name(self, folders: dict[str, Path]) -> None:
         trace = read(opened(folders, "bert"), "i ate")
@@ -168,7 +177,7 @@ class TestEncoderDecoder:
         ("marian", {"pair": "apple"}, r"pair: .*'encoder-decoder'"),
         ("bert", {"target": "apple"}, r"target: expected none, got 'apple'; .*only encoder-decoders write one"),
         ("llama", {"target": "apple"}, r"target: expected none"),
-        ("bert", {"generate": 3}, r"generate: expected 0, got 3; .*'encoder', which writes nothing"),
+        ("bert", {"generate": 3}, r"generate: expected 0, got 3; .*'encoder', which writes nothing; choose a decoder"),
         ("llama", {"generate": -1}, r"generate: expected 0 or more tokens, got -1"),
         ("llama", {"predictions": -1}, r"predictions: expected 0 or more, got -1"),
         ("llama", {"heads": [9]}, r"heads: .* has 4 heads"),

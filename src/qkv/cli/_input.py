@@ -19,6 +19,9 @@ if TYPE_CHECKING:
 
 DEFAULT_MODEL = "minilm"
 
+FILE_BEGINNINGS = ("/", "./", "../", "~/")
+FILE_ENDINGS = (".csv", ".html", ".json", ".md", ".py", ".rst", ".tex", ".text", ".txt")
+
 
 @dataclass(frozen=True)
 class Opened:
@@ -95,7 +98,7 @@ def read_text(source: str, *, as_text: bool = False) -> str:
     """Return the text that ``source`` is, or that stands in the file it names, or on standard input for ``-``.
 
     Raises:
-        ArgumentError: there is no text in it, or it is not UTF-8.
+        ArgumentError: there is no text in it, it is not UTF-8, or it names a file and there is none.
     """
     path = Path(source).expanduser()
     if not as_text and source == "-":
@@ -105,15 +108,26 @@ def read_text(source: str, *, as_text: bool = False) -> str:
             raw, where = path.read_bytes(), str(path)
         except OSError as error:
             raise ArgumentError(f"{path} cannot be read: {error.strerror}; --text takes it as a text") from error
+    elif not as_text and _is_file_name(source):
+        raise ArgumentError(f"{source}: there is no such file; correct the name, or take it as a text with --text")
     else:
         raw, where = source.encode("utf-8", "surrogateescape"), "the text"
     try:
         text = raw.decode("utf-8-sig").strip("\r\n")
     except UnicodeDecodeError as error:
-        raise ArgumentError(f"{where} is not UTF-8 text (byte {error.start} is {raw[error.start]:#04x})") from error
+        raise ArgumentError(
+            f"{where} is not UTF-8 text (byte {error.start} is {raw[error.start]:#04x}); save it as UTF-8 text"
+        ) from error
     if not text.strip():
         raise ArgumentError(f"{where} is empty: there is nothing to read")
     return text
+
+
+def _is_file_name(source: str) -> bool:
+    """Whether one word can only be meant as a file: a mistyped name must not be read as if it were the text."""
+    return len(source.split()) == 1 and (
+        (source.startswith(FILE_BEGINNINGS) and len(source) > 3) or source.lower().endswith(FILE_ENDINGS)
+    )
 
 
 def _is(path: Path, kind: str) -> bool:

@@ -55,9 +55,9 @@ def read(
         raise ArgumentError(f"predictions: expected 0 or more, got {predictions}")
     model: Any = pretrained.model
     tokenizer = pretrained.text_tokenizer()
-    inputs = dict(
-        tokenizer(text, pair, return_tensors="pt") if pair is not None else tokenizer(text, return_tensors="pt")
-    )
+    # verbose=False: a text that is too long gets one message, from _check_length.
+    texts = (text,) if pair is None else (text, pair)
+    inputs = dict(tokenizer(*texts, return_tensors="pt", verbose=False))
     if pretrained.kind != "encoder":  # GPT-2 takes token types for tokens, others refuse them
         inputs = {name: inputs[name] for name in ("input_ids", "attention_mask") if name in inputs}
     length = inputs["input_ids"].shape[1]
@@ -93,11 +93,13 @@ def read(
 def _check(pretrained: Pretrained, pair: str | None, target: str | None, generate: int) -> None:
     what = f"{pretrained.title} is a model of kind {pretrained.kind!r}"
     if pair is not None and pretrained.kind != "encoder":
-        raise ArgumentError(f"pair: expected one text, got two; {what}, and only encoders read pairs")
+        raise ArgumentError(f"pair: expected one text, got two; {what}, and only encoders read pairs; give one")
     if target is not None and pretrained.kind != "encoder-decoder":
         raise ArgumentError(f"target: expected none, got {target!r}; {what}, and only encoder-decoders write one")
     if generate and pretrained.kind == "encoder":
-        raise ArgumentError(f"generate: expected 0, got {generate}; {what}, which writes nothing")
+        raise ArgumentError(
+            f"generate: expected 0, got {generate}; {what}, which writes nothing; choose a decoder (--model smollm2)"
+        )
     if generate < 0:
         raise ArgumentError(f"generate: expected 0 or more tokens, got {generate}")
 
@@ -119,7 +121,7 @@ def _target_ids(pretrained: Pretrained, inputs: dict[str, Tensor], target: str |
         longest = {"max_new_tokens": generate} if generate else {"max_new_tokens": 128}
         ids: Tensor = model.generate(**inputs, **longest, do_sample=False, num_beams=1)
         return ids[:, :-1] if ids.shape[1] > 2 else ids
-    labels = pretrained.text_tokenizer()(text_target=target, return_tensors="pt")["input_ids"]
+    labels = pretrained.text_tokenizer()(text_target=target, return_tensors="pt", verbose=False)["input_ids"]
     _check_length(pretrained, "target", labels.shape[1] + 1, labels.shape[1])
     start = model.generation_config.decoder_start_token_id
     start = model.config.decoder_start_token_id if start is None else start
