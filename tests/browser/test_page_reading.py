@@ -114,6 +114,11 @@ def test_every_step_of_the_derivation_opens(show: Any, animal: str) -> None:
     assert [" ".join(name.split()) for name in stations.locator(".formula").all_inner_texts()] == (
         ["x", "Q K V", "QKᵀ", "÷ √d", "mask", "softmax", "· V", "concat", "WO", "+ norm", "FFN"]
     )
+    shown.page.get_by_role("button", name="中文").click()
+    assert [" ".join(name.split()) for name in stations.locator(".formula").all_inner_texts()] == (
+        ["x", "Q K V", "QKᵀ", "÷ √d", "掩码", "softmax", "· V", "拼接", "WO", "+ 归一化", "FFN"]
+    )
+    shown.page.get_by_role("button", name="EN", exact=True).click()
     told = set()
     for at in range(stations.count()):
         stations.nth(at).click()

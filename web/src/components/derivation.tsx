@@ -64,13 +64,13 @@ function formulaOf(step: Step, way: Way, index: number): ComponentChildren {
     case "scores":
       return "QKᵀ";
     case "scale":
-      return step.shape.startsWith("d") ? "÷ √d" : "scale";
+      return step.shape.startsWith("d") ? "÷ √d" : say("formulaScale");
     case "softcap":
-      return "softcap";
+      return say("formulaSoftcap");
     case "bias":
-      return "+ bias";
+      return say("formulaBias");
     case "mask":
-      return "mask";
+      return say("formulaMask");
     case "softmax":
       return "softmax";
     case "value":
@@ -80,7 +80,7 @@ function formulaOf(step: Step, way: Way, index: number): ComponentChildren {
         </>
       );
     case "concat":
-      return "concat";
+      return say("formulaConcat");
     case "output":
       return (
         <>
@@ -88,7 +88,7 @@ function formulaOf(step: Step, way: Way, index: number): ComponentChildren {
         </>
       );
     case "norm":
-      return isResidual(way.steps.slice(0, index)) ? "+ norm" : "norm";
+      return isResidual(way.steps.slice(0, index)) ? say("formulaAddNorm") : say("formulaNorm");
     case "ffn":
       return "FFN";
   }

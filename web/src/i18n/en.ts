@@ -107,6 +107,13 @@ export const en = {
 
   derivationTitle: "The whole way",
   derivationNote: "From x to the layer's output. Open a step for what it does here.",
+  formulaScale: "scale",
+  formulaSoftcap: "softcap",
+  formulaBias: "+ bias",
+  formulaMask: "mask",
+  formulaConcat: "concat",
+  formulaNorm: "norm",
+  formulaAddNorm: "+ norm",
   stepNone: "none",
   stepEach: "{shape} each",
   stepRows: "rows sum to 1",
