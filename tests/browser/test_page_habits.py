@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from qkv import explorer
+from random_trace import MaskStructure, Shape, record, trace
 
 pytestmark = pytest.mark.models
 
@@ -169,3 +170,20 @@ def test_the_page_as_one_file(show: Any, animal_trace: Any, animal: str, tmp_pat
     assert alone.state("map.tiles")[0]["sum"] == pytest.approx(15, abs=1e-3)
     alone.page.locator(".text .token").nth(6).click()
     alone.until(lambda: alone.state("selection.key") == 8, "a word is asked without a server")
+
+
+def test_heads_that_share_keys_in_one_file(show: Any, tmp_path: Path) -> None:
+    layer = record(Shape(queries=9, keys=9, heads=6, key_heads=2), part="decoder", mask=MaskStructure(causal=True))
+    made = trace([layer], kind="decoder")
+    path = explorer.save_html(made, tmp_path / "shared.html")
+    with explorer.open_page(made, browser=False, block=False) as page:
+        for head in range(6):
+            place = f"#stack=decoder&layer=0&head={head}&query=8&key=3"
+            served, alone = show(page.url + place), show(path.as_uri() + place)
+            assert alone.state("selection.head") == served.state("selection.head") == head
+            for name in ("dot", "score", "weight", "links"):
+                expected, found = served.state(f"pair.{name}"), alone.state(f"pair.{name}")
+                if name == "links":
+                    expected, found = ([link["value_norm"] for link in links] for links in (expected, found))
+                assert found == pytest.approx(expected, rel=1e-4, abs=1e-5)
+            assert alone.state("pair.bias") == 0

@@ -92,7 +92,7 @@ describe("a self-contained page", () => {
 
 describe("scores that are more than a scaled product", () => {
   const floats = (...values: number[]) => Buffer.from(new Float32Array(values).buffer).toString("base64");
-  /** Two tokens, two query heads that share one key head; softcap 2, a bias of 0.5 on one pair, a mask on another. */
+  /** Two tokens, two query heads that share one key head, which stands there for each of them; softcap 2, a bias of 0.5 on one pair, a mask on another. */
   const capped = 2 * Math.tanh(3 / 2);
   const lse = Math.log(Math.exp(capped) + Math.exp(capped + 0.5));
   const tiny = {
@@ -112,12 +112,12 @@ describe("scores that are more than a scaled product", () => {
           softcap: 2,
           masked: true,
           query: floats(1, 1, 1, 1),
-          key: floats(3, 3),
+          key: floats(3, 3, 3, 3),
           weights: floats(1, 0, Math.exp(capped - lse), Math.exp(capped + 0.5 - lse), 0, 0, 1, 0),
           lse: floats(capped, lse, -Infinity, capped),
           entropy: floats(0, 0.95, 0, 0),
           received: floats(1, 1, 1, 0),
-          value_norm: floats(2, 3),
+          value_norm: floats(2, 3, 2, 3),
           output_norm: floats(1, 1, 0, 1),
         },
       ],
@@ -144,7 +144,10 @@ describe("scores that are more than a scaled product", () => {
     });
   });
 
-  it("share key heads among query heads", async () => {
-    expect((await small.pair({ ...first, head: 1 }, 1, 0)).key_vector).toEqual([3]);
+  it("show every head the keys and values that it reads", async () => {
+    const pair = await small.pair({ ...first, head: 1 }, 1, 0);
+    expect(pair.key_vector).toEqual([3]);
+    expect(pair.bias).toBe(0);
+    expect(pair.links).toEqual([{ key: 0, weight: 1, value_norm: 2 }]);
   });
 });

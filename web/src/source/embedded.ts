@@ -48,7 +48,6 @@ interface Place {
   readonly rows: number;
   readonly columns: number;
   readonly head: number;
-  readonly keyHead: number;
 }
 
 export class EmbeddedSource implements Source {
@@ -96,7 +95,7 @@ export class EmbeddedSource implements Source {
     const { layer, rows, columns } = place;
     const dim = place.stack.head_dim;
     const at = place.head * rows + query;
-    const keyAt = place.keyHead * columns + key;
+    const keyAt = place.head * columns + key; // a key head that several heads share is there once for each
     const queryVector = [...layer.query.subarray(at * dim, (at + 1) * dim)];
     const keyVector = [...layer.key.subarray(keyAt * dim, (keyAt + 1) * dim)];
     const product = queryVector.map((value, index) => value * keyVector[index]!);
@@ -188,7 +187,6 @@ export class EmbeddedSource implements Source {
       rows: length(stack.query_side),
       columns: length(stack.key_side),
       head,
-      keyHead: Math.floor((head * stack.key_heads) / stack.heads.length),
     };
   }
 
@@ -216,12 +214,12 @@ export class EmbeddedSource implements Source {
     return layer.weights.subarray(start, start + columns);
   }
 
-  private links({ layer, columns, keyHead }: Place, weights: Float32Array): Link[] {
+  private links({ layer, columns, head }: Place, weights: Float32Array): Link[] {
     return [...weights.keys()]
       .sort((a, b) => weights[b]! - weights[a]! || a - b)
       .slice(0, LINKS)
       .filter((key) => weights[key]! > 0)
-      .map((key) => ({ key, weight: weights[key]!, value_norm: layer.value_norm[keyHead * columns + key]! }));
+      .map((key) => ({ key, weight: weights[key]!, value_norm: layer.value_norm[head * columns + key]! }));
   }
 }
 
