@@ -114,6 +114,14 @@ def test_a_trace(tmp_path: Path) -> None:
         run(str(tmp_path / "nowhere.qkv"), "--summary")
 
 
+def test_a_capture_that_was_cut_off_says_so(tmp_path: Path) -> None:
+    path = trace([record(layer=0)]).save(tmp_path / "cut.qkv")
+    assert "cut off" not in run(str(path), "--summary")
+    index = json.loads((path / "trace.json").read_text())
+    (path / "trace.json").write_text(json.dumps({**index, "complete": False}))
+    assert "The capture was cut off; these are the layers that were complete." in run(str(path), "--summary")
+
+
 @pytest.mark.parametrize(
     ("content", "message"),
     [
@@ -199,6 +207,17 @@ def test_the_page_is_served_until_ctrl_c(bert_folder: Path, page_stand_in: None)
         process.kill()
     assert process.returncode == 0
     assert "Traceback" not in errors
+
+
+def test_a_second_ctrl_c_after_the_command_leaves_no_traceback() -> None:
+    code = (
+        "import atexit, os, signal\n"
+        "atexit.register(lambda: os.kill(os.getpid(), signal.SIGINT))\n"
+        "from qkv.cli import main; main()"
+    )
+    process = subprocess.run([sys.executable, "-c", code, "--help"], capture_output=True, text=True, timeout=60)
+    assert process.returncode == -signal.SIGINT
+    assert process.stderr == ""
 
 
 @pytest.mark.models

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import sys
 
 
@@ -17,3 +18,6 @@ def main() -> None:
         app()
     except QkvError as error:
         sys.exit(f"qkv: {error}")
+    finally:
+        # An impatient second Ctrl-C, while threads and libraries close, ends the process without a traceback.
+        signal.signal(signal.SIGINT, signal.SIG_DFL)

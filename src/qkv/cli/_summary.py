@@ -45,6 +45,8 @@ def print_summary(screen: Console, answers: Answers, top: int) -> None:
     overview = answers.overview()
     opening = overview["opening"]
     _print_title(screen, overview)
+    if not answers.trace.complete:
+        screen.print("The capture was cut off; these are the layers that were complete.")
     screen.print()
     _print_reading(screen, answers, opening)
     for stack in overview["stacks"]:
