@@ -11,6 +11,14 @@ from pathlib import Path
 from .errors import ArgumentError
 
 
+def check_place(path: Path) -> None:
+    """Raise ``ArgumentError`` where no file can stand; to be asked before the work whose result goes there."""
+    if not path.parent.is_dir():
+        raise ArgumentError(f"{path} cannot be written: there is no folder {path.parent}")
+    if path.is_dir():
+        raise ArgumentError(f"{path} cannot be written: it is a folder")
+
+
 @contextlib.contextmanager
 def replacing(path: Path) -> Iterator[Path]:
     """Give a temporary file beside ``path`` to write; on leaving it takes the place of ``path`` in one step.
@@ -20,10 +28,7 @@ def replacing(path: Path) -> Iterator[Path]:
     Raises:
         ArgumentError: there is no such folder, or no file can be written there.
     """
-    if not path.parent.is_dir():
-        raise ArgumentError(f"{path} cannot be written: there is no folder {path.parent}")
-    if path.is_dir():
-        raise ArgumentError(f"{path} cannot be written: it is a folder")
+    check_place(path)
     try:
         handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".part")
     except OSError as error:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import signal
+import socket
 import subprocess
 import sys
 import urllib.request
@@ -256,3 +257,19 @@ def test_openings(text: str, query: str, key: str) -> None:
     answers = Answers(recording.read(pretrained.load("minilm"), text))
     opening, tokens = answers.overview()["opening"], answers.trace.tokens
     assert (tokens[opening["query"]], tokens[opening["key"]]) == (query, key)
+
+
+def test_what_would_stop_it_in_the_end_is_told_before_anything_is_read(tmp_path: Path) -> None:
+    """The model does not exist: had it been opened first, that would be the error."""
+    html = CliRunner().invoke(
+        app, ["look", "two words", "--model", "no-such", "--html", str(tmp_path / "gone" / "x.html")]
+    )
+    assert isinstance(html.exception, ArgumentError)
+    assert "there is no folder" in str(html.exception)
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = str(taken.getsockname()[1])
+        busy = CliRunner().invoke(app, ["look", "two words", "--model", "no-such", "--no-browser", "--port", port])
+    assert isinstance(busy.exception, ServerError)
+    assert f"port {port}" in str(busy.exception)

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 from rich.text import Text
 
+from .._replacing import check_place
 from ._app import app
 from ._input import open_input
 from ._terminal import console, palette
@@ -41,10 +42,15 @@ def look(
     trust_remote_code: Annotated[bool, typer.Option("--trust-remote-code", help="Run code the model brings.")] = False,
 ) -> None:
     """Look into a model's attention on a text: a summary here, then the page, until Ctrl-C."""
-    if not summary:
-        from qkv.explorer import page_files
+    # What would stop us in the end is told before a long text is read.
+    if html is not None or not summary:
+        from qkv.explorer import check_port, page_files
 
-        page_files()  # a page that was not built is told before a long text is read
+        page_files()
+        if html is not None:
+            check_place(html)
+        else:
+            check_port(port)
     opened = open_input(
         source,
         as_text=as_text,

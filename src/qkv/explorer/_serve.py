@@ -115,6 +115,11 @@ def open_page(
     return page
 
 
+def check_port(port: int) -> None:
+    """Raise what `open_page` would raise for this port; to be asked before the work whose result is shown there."""
+    _listen(port).close()
+
+
 def _listen(port: int) -> socket.socket:
     if not 0 <= port <= 65535:
         raise ArgumentError(f"port must be between 0 and 65535 (0 takes a free one), got {port}")
