@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <atomic>
 #include <new>
+#include <thread>
 #include <vector>
 
 #include "dispatch.h"
@@ -44,7 +45,7 @@ Split split_of(const Problem &problem, const Kernel &kernel, int threads) {
         split.tiles = (int)std::clamp<int64_t>(kept_bytes / std::max<int64_t>(bytes, 1), 1, most_tiles);
     } else {
         split.tiles = most_tiles;
-        while (split.tiles > 1 && units * ceil_div(tiles, split.tiles) < 4 * threads) split.tiles /= 2;
+        while (split.tiles > 1 && units * ceil_div(tiles, split.tiles) < 4 * (int64_t)threads) split.tiles /= 2;
         split.rows_per_task = split.tiles * width;
     }
     split.tasks_per_unit = ceil_div(split.rows, split.rows_per_task);
@@ -75,11 +76,13 @@ template <class T> void sum_received(const Problem &problem, const Split &split)
 struct Counter {
     std::atomic<int64_t> given{0};
     int64_t tasks;
+    std::thread::id caller;
+    const std::function<bool()> &interrupted;
 };
 
 }  // namespace
 
-void attend(const Problem &problem, int threads) {
+void attend(const Problem &problem, int threads, const std::function<bool()> &interrupted) {
     const Kernel &kernel = chosen_kernel();
     Split split = split_of(problem, kernel, threads);
     std::vector<double> received;
@@ -87,10 +90,11 @@ void attend(const Problem &problem, int threads) {
         received.resize((size_t)(problem.batch * problem.heads * split.tasks_per_unit * problem.keys));
         split.received = received.data();
     }
-    Counter counter;
-    counter.tasks = split.tasks;
+    Counter counter{{0}, split.tasks, std::this_thread::get_id(), interrupted};
     const TaskSource source = {[](void *state) -> int64_t {
                                    Counter &counter = *(Counter *)state;
+                                   if (std::this_thread::get_id() == counter.caller && counter.interrupted())
+                                       counter.given.store(counter.tasks);
                                    const int64_t task = counter.given.fetch_add(1);
                                    return task < counter.tasks ? task : -1;
                                },

@@ -1,4 +1,4 @@
-// The terms that are added to a block of scores.
+// The terms that are added to a block of scores. A bias of -inf counts as masked, whatever the score: NaN and infinity too.
 
 template <class T, int Q>
 void add_alibi(const BiasTerm &term, const Tile<T, Q> &tile, int64_t first, int64_t count, T *scores) {
@@ -34,7 +34,8 @@ void add_relative(const BiasTerm &term, const Tile<T, Q> &tile, int64_t first, i
     for (int64_t j = 0; j < count; ++j)
         for (int at = 0; at < width; at += lanes<T>) {
             T *place = scores + j * width + at;
-            store(place, load(place) + load(line + count - 1 - j + at));
+            const Vector<T> bias = load(line + count - 1 - j + at);
+            store(place, bias == -infinity<T> ? bias : load(place) + bias);
         }
 }
 
@@ -45,7 +46,11 @@ void add_array(const BiasTerm &term, const Tile<T, Q> &tile, int64_t batch, int6
     for (int lane = 0; lane < width; ++lane) {
         const T *row = (const T *)term.values.data + batch * stride[0] + tile.head[lane] * stride[1] +
                        tile.index[lane] * stride[2] + first * stride[3];
-        for (int64_t j = 0; j < count; ++j) scores[j * width + lane] += row[j * stride[3]];
+        for (int64_t j = 0; j < count; ++j) {
+            const T bias = row[j * stride[3]];
+            T &score = scores[j * width + lane];
+            score = bias == -infinity<T> ? bias : score + bias;
+        }
     }
 }
 

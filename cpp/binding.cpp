@@ -8,6 +8,7 @@
 #include <nanobind/stl/vector.h>
 
 #include <algorithm>
+#include <chrono>
 #include <optional>
 #include <vector>
 
@@ -180,6 +181,21 @@ void *statistic(const std::optional<Out> &array, const Problem &problem, std::in
     return array->data();
 }
 
+// Lets Ctrl-C end a long call: looks for signals ten times a second, so that short calls never wait for the GIL.
+struct Signals {
+    using clock = std::chrono::steady_clock;
+    clock::time_point looked = clock::now();
+    bool raised = false;
+
+    bool pending() {
+        if (raised || clock::now() - looked < std::chrono::milliseconds(100)) return raised;
+        nb::gil_scoped_acquire held;
+        raised = PyErr_CheckSignals() != 0;
+        looked = clock::now();
+        return raised;
+    }
+};
+
 void attend(In query, In key, In value, Out output, const std::string &dtype, double scale, double softcap,
             std::optional<In> sink, In start, In stop, nb::sequence residual, nb::sequence bias, int64_t offset,
             std::optional<Out> lse, std::optional<Out> entropy, std::optional<Out> max_score, std::optional<Out> distance,
@@ -230,6 +246,7 @@ void attend(In query, In key, In value, Out output, const std::string &dtype, do
         require(top_indices->dtype() == nb::dtype<int64_t>() && is_contiguous(*top_indices) &&
                     has_shape(*top_indices, {batch, heads, queries, problem.top_k}),
                 "top_indices", "contiguous int64 (batch, heads, N, k)");
+        problem.ranked = std::min(problem.top_k, keys);
         problem.top_indices = (int64_t *)top_indices->data();
         problem.top_weights = statistic(top_weights, problem, {batch, heads, queries, problem.top_k}, "top_weights");
     }
@@ -243,8 +260,12 @@ void attend(In query, In key, In value, Out output, const std::string &dtype, do
     }
     require(threads >= 1, "threads", "at least 1");
 
-    nb::gil_scoped_release released;
-    qkv::attend(problem, threads);
+    Signals signals;
+    {
+        nb::gil_scoped_release released;
+        qkv::attend(problem, threads, [&] { return signals.pending(); });
+    }
+    if (signals.raised) throw nb::python_error();
 }
 
 }  // namespace

@@ -40,13 +40,13 @@ template <class T> struct Workspace {
           output(split.tiles * p.value_dim * width),
           scores(keep ? split.tiles * p.keys * width : keys_in_block * width),
           reference(keep ? split.tiles * blocks * width : 0),
-          top_score(split.tiles * p.top_k * width),
+          top_score(split.tiles * p.ranked * width),
           key(keys_in_block * p.dim),
           value(keys_in_block * p.value_dim),
           row(p.dim),
           line(keys_in_block + width),
           across(wide * width),
-          top_index(split.tiles * p.top_k * width),
+          top_index(split.tiles * p.ranked * width),
           map_row(wide),
           mask(p.mask_depth * keys_in_block * width) {}
 
@@ -82,7 +82,7 @@ void visit(Tile<T, Q> &tile, const Problem &problem, Workspace<T> &space, int64_
         for (int q = 0; q < Q; ++q) top[q] = larger(load(scores + (j * Q + q) * L), top[q]);
     alignas(64) T tops[width];
     for (int q = 0; q < Q; ++q) store(tops + q * L, top[q]);
-    if (problem.top_k) rank(tile, problem.top_k, first, count, scores, tops);
+    if (problem.ranked) rank(tile, problem.ranked, first, count, scores, tops);
     if (space.keep)
         for (int q = 0; q < Q; ++q) store(tile.reference + from / keys_in_block * width + q * L, top[q]);
 
@@ -108,8 +108,8 @@ void attend_rows(const Problem &problem, const Split &split, Workspace<T> &space
         tile.output = space.output.data + used * problem.value_dim * width;
         tile.scores = space.scores.data + (space.keep ? used * problem.keys * width : 0);
         tile.reference = space.reference.data + (space.keep ? used * space.blocks * width : 0);
-        tile.top_score = space.top_score.data + used * problem.top_k * width;
-        tile.top_index = space.top_index.data + used * problem.top_k * width;
+        tile.top_score = space.top_score.data + used * problem.ranked * width;
+        tile.top_index = space.top_index.data + used * problem.ranked * width;
         const int rows = (int)(last - row < width ? last - row : width);
         open_tile(tile, problem, split.fold, batch, unit, row, rows, space.row.data);
         low = tile.low < low ? tile.low : low;

@@ -63,6 +63,7 @@ struct Problem {
     void *top_weights;                           // (batch, heads, queries, top_k)
     int64_t *top_indices;
     int64_t top_k;
+    int64_t ranked;   // the lesser of top_k and keys: how many can be found
     void *received;   // (batch, heads, keys)
     void *block_map;  // (batch, heads, ceil(queries / block_rows), ceil(keys / block_columns))
     int64_t block_rows, block_columns;

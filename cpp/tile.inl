@@ -20,7 +20,7 @@ template <class T, int Q> struct Tile {
     alignas(64) T travel[width];               // sum of exp(score - maximum) * |position - j|, for the distance
     alignas(64) T normaliser[width];           // at the end: a weight is exp(score - maximum) * normaliser
 
-    T *top_score;        // (width, top_k), descending
+    T *top_score;        // (width, ranked), descending
     int64_t *top_index;  // likewise
     int64_t top_count[width];
 };
@@ -131,7 +131,7 @@ template <class T, int Q> void close_tile(Tile<T, Q> &tile, const Problem &probl
         const T sink = sinks ? sinks[head * problem.sink.stride[1]] : -infinity<T>;
         const T maximum = tile.maximum[lane], sum = tile.sum[lane];
         const bool empty = sum == 0;  // the largest score alone adds 1
-        T lse = sink, normaliser = 0;
+        T lse = sink, above = 0, normaliser = 0;  // `above` is lse - maximum, without the digits that a large maximum eats
         if (!empty) {
             const T reference = sink > maximum ? sink : maximum;
             T total = sum, shrink = 1;
@@ -141,6 +141,7 @@ template <class T, int Q> void close_tile(Tile<T, Q> &tile, const Problem &probl
             }
             normaliser = shrink / total;
             lse = reference + log_of(total);
+            above = (reference - maximum) + log_of(total);
         }
         const bool broken = sum != sum;  // a NaN or an infinite score: the whole row is NaN
         tile.normaliser[lane] = normaliser;
@@ -148,7 +149,7 @@ template <class T, int Q> void close_tile(Tile<T, Q> &tile, const Problem &probl
         if (problem.max_score) ((T *)problem.max_score)[at] = broken ? sum : maximum;
         if (problem.distance) ((T *)problem.distance)[at] = empty ? (T)0 : tile.travel[lane] * normaliser;
         if (problem.entropy) {
-            const T entropy = empty ? (T)0 : (sum * (lse - maximum) - tile.cross[lane]) * normaliser;
+            const T entropy = empty ? (T)0 : (sum * above - tile.cross[lane]) * normaliser;
             ((T *)problem.entropy)[at] = entropy < 0 ? (T)0 : entropy;
         }
         if (problem.top_k) {
@@ -156,8 +157,8 @@ template <class T, int Q> void close_tile(Tile<T, Q> &tile, const Problem &probl
             int64_t *indices = problem.top_indices + at * problem.top_k;
             for (int64_t i = 0; i < problem.top_k; ++i) {
                 const bool found = i < tile.top_count[lane];
-                indices[i] = found ? tile.top_index[lane * problem.top_k + i] : -1;
-                const T score = found ? tile.top_score[lane * problem.top_k + i] : (T)0;
+                indices[i] = found ? tile.top_index[lane * problem.ranked + i] : -1;
+                const T score = found ? tile.top_score[lane * problem.ranked + i] : (T)0;
                 weights[i] = found ? (T)__builtin_exp((double)(score - maximum)) * normaliser : (T)0;
             }
         }

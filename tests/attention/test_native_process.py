@@ -7,6 +7,7 @@ import multiprocessing
 import os
 import subprocess
 import sys
+import textwrap
 import threading
 import time
 from collections.abc import Iterator
@@ -157,6 +158,11 @@ def test_threads_that_make_no_sense(value: str, monkeypatch: pytest.MonkeyPatch)
         simple().computed()
 
 
+def test_more_threads_than_any_machine_has(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("QKV_THREADS", "9" * 20)
+    assert np.isfinite(simple().computed().output).all()
+
+
 def test_threads_default_to_the_cores_of_the_process(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("QKV_THREADS")
     assert native.threads() == len(os.sched_getaffinity(0))
@@ -228,3 +234,23 @@ def test_the_stub_is_there_and_names_what_the_module_has() -> None:
     for argument in arguments():
         assert f"{argument}: " in text
         assert f"{argument}: " in signature
+
+
+@pytest.mark.parametrize("statistics", ["", "received=True"])
+def test_ctrl_c_ends_a_long_call(statistics: str) -> None:
+    code = f"""
+        import os, signal, threading, time
+        import numpy as np, qkv
+        x = np.ones((64, 16384, 64), np.float32)
+        small = x[:1, :64]
+        qkv.attend(small, small, small)
+        threading.Timer(0.5, os.kill, (os.getpid(), signal.SIGINT)).start()
+        began = time.monotonic()
+        try:
+            qkv.observe(x, x, x, {statistics})
+        except KeyboardInterrupt:
+            assert time.monotonic() - began < 10
+            assert np.allclose(qkv.attend(small, small, small), 1)
+            print("ended")
+    """
+    assert run(textwrap.dedent(code)).stdout == "ended\n"
