@@ -25,7 +25,7 @@ from typing import Any, SupportsFloat
 import numpy as np
 
 from ._typing import Array
-from .attention._arrays import FLOATS, View, describe, empty, is_array, narrow, real, view, widen
+from .attention._arrays import FLOATS, View, check_number, describe, give, is_array, view, widen
 from .attention._measures import Floats, pairwise_cosine, pairwise_dot, pairwise_squared_distance
 from .errors import ArgumentError
 
@@ -87,8 +87,8 @@ def gaussian(query: Array | list[Any], key: Array | list[Any], *, bandwidth: Sup
     >>> round(gaussian([0, 0], [3, 4], bandwidth=5), 3)
     0.607
     """
-    width = float(bandwidth)
-    if not (math.isfinite(width) and width > 0):
+    width = check_number(bandwidth, "bandwidth", "a positive number")
+    if width <= 0:
         raise ArgumentError(f"bandwidth: expected a positive number, got {bandwidth}")
     return _measure(query, key, lambda q, k: np.exp(-0.5 * pairwise_squared_distance(q, k) / width**2))
 
@@ -139,7 +139,4 @@ def _give(result: Floats, like: View | None) -> Array:
     """In the framework and dtype of `like`; float64 for lists, and integers count as real numbers."""
     if like is None:
         return result
-    dtype = like.dtype if like.dtype in FLOATS else real("float64")
-    array, data = empty(result.shape, dtype, like)
-    narrow(result, data, dtype)
-    return array
+    return give(result, like.dtype if like.dtype in FLOATS else "float64", like)

@@ -99,7 +99,7 @@ def test_repr() -> None:
             lambda: ALiBi([1, 2]).matrix(2, heads=3),
             "ALiBi slopes: expected one for each of 3 query heads, got shape (2,)",
         ),
-        (lambda: ALiBi.geometric(0), "ALiBi.geometric heads: expected at least 1, got 0"),
+        (lambda: ALiBi.geometric(0), "ALiBi.geometric heads: expected an integer of at least 1, got 0"),
         (
             lambda: RelativeBias([[1, 2]]),
             "RelativeBias table: expected (heads, 2R + 1), an odd number of columns, got shape (1, 2)",

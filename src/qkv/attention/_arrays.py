@@ -6,9 +6,11 @@ wherever its strides allow; what is returned belongs to the framework that the c
 
 from __future__ import annotations
 
+import math
+import operator
 import sys
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal, TypeAlias, TypeGuard, get_args
+from typing import TYPE_CHECKING, Any, Literal, SupportsFloat, TypeAlias, TypeGuard, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -60,8 +62,10 @@ def view(array: object, name: str) -> View:
                 f"{name}: expected a plain array, got a numpy.ma.MaskedArray, whose mask would be lost; "
                 "pass its .data and say what may be attended with mask="
             )
-        data = array.view(np.uint16) if array.dtype.name == "bfloat16" else array
-        return View(data, array.dtype.name, "numpy", array.dtype)
+        data = np.asarray(array)  # a subclass (numpy.matrix) may have axes of its own mind
+        return View(
+            data.view(np.uint16) if data.dtype.name == "bfloat16" else data, data.dtype.name, "numpy", data.dtype
+        )
     if is_tensor(array):
         return _view_of_tensor(array, name)
     hint = "; convert it with numpy.asarray(..., dtype=numpy.float32)" if isinstance(array, list | tuple) else ""
@@ -73,17 +77,39 @@ def _view_of_tensor(tensor: torch.Tensor, name: str) -> View:
 
     if tensor.device.type != "cpu":
         raise ArgumentError(f"{name}: expected a tensor on the CPU, got one on {tensor.device}; move it with .cpu()")
-    if tensor.layout is not torch.strided or tensor.is_quantized:
-        raise ArgumentError(f"{name}: expected a dense tensor, got layout {tensor.layout}; convert it with .to_dense()")
+    if tensor.layout is not torch.strided or tensor.is_quantized or tensor.is_nested:
+        what, how = f"layout {tensor.layout}", "convert it with .to_dense()"
+        if tensor.is_quantized:
+            what, how = "a quantized one", "convert it with .dequantize()"
+        elif tensor.is_nested:
+            what, how = "a nested one", "pad it with torch.nested.to_padded_tensor and mask with qkv.Padding(lengths)"
+        raise ArgumentError(f"{name}: expected a dense tensor, got {what}; {how}")
+    refuse_gradients(tensor, name)
+    dtype = str(tensor.dtype).removeprefix("torch.")
+    try:
+        if dtype == "bfloat16":
+            return View(tensor.detach().view(torch.int16).numpy().view(np.uint16), dtype, "torch", tensor.dtype)
+        return View(tensor.numpy(force=True), dtype, "torch", tensor.dtype)
+    except TypeError:  # 8-bit floats, which NumPy does not know
+        raise ArgumentError(
+            f"{name}: expected float16, bfloat16, float32 or float64, got {dtype}; convert it, to float32 say"
+        ) from None
+    except RuntimeError:
+        raise ArgumentError(
+            f"{name}: expected a tensor whose memory can be read, got one inside a transform of torch (vmap, grad, "
+            "compile) or without memory; call qkv outside of it, leading axes are batch axes"
+        ) from None
+
+
+def refuse_gradients(tensor: torch.Tensor, name: str) -> None:
+    """Raise for a tensor that requires gradients: it would be cut off from what it was computed from."""
+    import torch
+
     if tensor.requires_grad and torch.is_grad_enabled():
         raise ArgumentError(
             f"{name}: gradients are not supported yet, and this tensor requires them; "
             "pass it with .detach(), or call under torch.no_grad()"
         )
-    dtype = str(tensor.dtype).removeprefix("torch.")
-    if dtype == "bfloat16":
-        return View(tensor.detach().view(torch.int16).numpy().view(np.uint16), dtype, "torch", tensor.dtype)
-    return View(tensor.numpy(force=True), dtype, "torch", tensor.dtype)
 
 
 def usable(data: NDArray[Any]) -> NDArray[Any]:
@@ -127,15 +153,20 @@ def empty(shape: tuple[int, ...], dtype: str, like: View) -> tuple[Array, NDArra
     return array, view(array, "output").data
 
 
-def give(values: NDArray[Any], like: View) -> Array:
-    """A computed NumPy array, handed out in the framework of `like` without a copy."""
-    if like.framework == "torch":
-        import torch
+def give(values: NDArray[Any], dtype: str, like: View) -> Array:
+    """Computed values as a new array of `dtype`, in the framework of `like`."""
+    array, data = empty(values.shape, dtype, like)
+    narrow(values, data, dtype)
+    return array
 
-        return torch.from_numpy(np.ascontiguousarray(values) if values.ndim else values.reshape(1)).reshape(
-            values.shape
-        )
-    return values
+
+def fitted(values: NDArray[Any], dtype: str) -> NDArray[Any]:
+    """Real numbers as float32 or float64, where what is finite stays finite: only -inf itself means masked."""
+    if values.dtype == dtype:
+        return values
+    largest = np.finfo(dtype).max
+    bounded: NDArray[Any] = np.where(np.isinf(values), values, np.clip(values, -largest, largest)).astype(dtype)
+    return bounded
 
 
 def numbers(values: object, name: str) -> NDArray[np.float64]:
@@ -156,10 +187,42 @@ def numbers(values: object, name: str) -> NDArray[np.float64]:
 
 def integers(values: object, name: str) -> NDArray[np.int64]:
     """A parameter of a mask (lengths, document ids): any integers, lists too, as int64."""
-    array = view(values, name).data if is_array(values) else np.asarray(values)
-    if array.dtype.kind not in "iu" and array.size:
-        raise ArgumentError(f"{name}: expected integers, got {describe(values)}")
-    return array.astype(np.int64)
+    try:
+        array = view(values, name).data if is_array(values) else np.asarray(values)
+        if array.dtype.kind not in "iu" and array.size:
+            raise TypeError
+        return array.astype(np.int64)
+    except ArgumentError:
+        raise
+    except (ValueError, TypeError):
+        raise ArgumentError(f"{name}: expected integers, got {describe(values)}") from None
+
+
+def check_count(value: object, name: str, least: int = 0) -> int:
+    """An integer argument, NumPy's integers too; True and False are none."""
+    if not isinstance(value, bool | np.bool_):
+        try:
+            count = operator.index(value)  # type: ignore[arg-type]
+        except TypeError:
+            count = least - 1
+        if count >= least:
+            return count
+    raise ArgumentError(f"{name}: expected an integer of at least {least}, got {describe(value)}")
+
+
+def check_number(value: SupportsFloat, name: str, expected: str) -> float:
+    """A finite number, also as an array or tensor of no axes."""
+    if is_tensor(value):
+        refuse_gradients(value, name)
+    try:
+        if isinstance(value, bool | np.bool_ | str | bytes):
+            raise TypeError
+        number = float(value)
+    except (TypeError, ValueError, RuntimeError, OverflowError):
+        raise ArgumentError(f"{name}: expected {expected}, got {describe(value)}") from None
+    if not math.isfinite(number):
+        raise ArgumentError(f"{name}: expected {expected}, got {value}")
+    return number
 
 
 def describe(value: object) -> str:

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from .._typing import Array
 from ..errors import ArgumentError
-from ._arrays import Framework, describe, is_array, numbers, view, widen
+from ._arrays import Framework, check_count, describe, fitted, is_array, numbers, view, widen
 from ._plan import BiasTerm
 from ._scores import Align, ScoreShape, check_align, check_broadcast
 
@@ -90,8 +90,7 @@ class ALiBi(Bias):
         >>> ALiBi.geometric(4)
         ALiBi([0.25, 0.0625, 0.015625, 0.00390625])
         """
-        if heads < 1:
-            raise ArgumentError(f"ALiBi.geometric heads: expected at least 1, got {heads}")
+        check_count(heads, "ALiBi.geometric heads", 1)
         power = 2 ** math.floor(math.log2(heads))
         slopes = [2.0 ** (-8 * (h + 1) / power) for h in range(power)]
         slopes += [2.0 ** (-8 * (2 * h + 1) / (2 * power)) for h in range(heads - power)]
@@ -113,7 +112,7 @@ class ALiBi(Bias):
         return penalty
 
     def _terms(self, shape: ScoreShape, dtype: str) -> Iterator[BiasTerm]:
-        yield "alibi", np.ascontiguousarray(self._per_head(shape), dtype=dtype), shape.offset(self.align)
+        yield "alibi", np.ascontiguousarray(fitted(self._per_head(shape), dtype)), shape.offset(self.align)
 
 
 class RelativeBias(Bias):
@@ -162,6 +161,8 @@ class RelativeBias(Bias):
         values = numbers(table, "RelativeBias.t5 table")
         if values.ndim != 2 or values.shape[0] < (4 if bidirectional else 2):
             raise ArgumentError(f"RelativeBias.t5 table: expected (buckets, heads), got shape {values.shape}")
+        exact = len(values) // (4 if bidirectional else 2)  # steps with a bucket of their own
+        check_count(max_distance, "RelativeBias.t5 max_distance", exact + 1)
         step = np.arange(-max_distance, max_distance + 1)
         buckets = _t5_buckets(step, len(values), bidirectional, max_distance)
         return cls(values[buckets].T, align)
@@ -182,7 +183,7 @@ class RelativeBias(Bias):
         return self._checked(shape)[:, np.clip(step, -reach, reach) + reach]
 
     def _terms(self, shape: ScoreShape, dtype: str) -> Iterator[BiasTerm]:
-        yield "relative", np.ascontiguousarray(self._checked(shape), dtype=dtype), shape.offset(self.align)
+        yield "relative", np.ascontiguousarray(fitted(self._checked(shape), dtype)), shape.offset(self.align)
 
 
 class KeyBias(Bias):
@@ -215,7 +216,7 @@ class KeyBias(Bias):
         return self._dense(shape).astype(np.float64)
 
     def _terms(self, shape: ScoreShape, dtype: str) -> Iterator[BiasTerm]:
-        yield "array", shape.broadcast(self._dense(shape).astype(dtype, copy=False), "KeyBias")
+        yield "array", shape.broadcast(fitted(self._dense(shape), dtype), "KeyBias")
 
 
 class ArrayBias(Bias):
@@ -249,7 +250,7 @@ class ArrayBias(Bias):
         return np.atleast_2d(self.values).astype(np.float64)
 
     def _terms(self, shape: ScoreShape, dtype: str) -> Iterator[BiasTerm]:
-        yield "array", shape.broadcast(self.values.astype(dtype, copy=False), "bias")
+        yield "array", shape.broadcast(fitted(self.values, dtype), "bias")
 
 
 class Sum(Bias):

@@ -103,7 +103,10 @@ class ArrayMask(Mask):
             raise ArgumentError(
                 f"{name}: expected a mask (Causal(), Padding(lengths), ...) or a boolean array, got {describe(values)}"
             )
-        listed = np.asarray(values) if isinstance(values, list) else None
+        try:
+            listed = np.asarray(values) if isinstance(values, list) else None
+        except ValueError:
+            raise ArgumentError(f"{name}: expected booleans in rows of one length, got {describe(values)}") from None
         if listed is not None and not listed.size:
             listed = listed.astype(bool)
         seen = view(values if listed is None else listed, name)

@@ -32,7 +32,8 @@ def pairwise_squared_distance(query: Floats, key: Floats) -> Floats:
 def _unit(vectors: Floats) -> Floats:
     """Vectors of length 1; scaled by their largest number first, so that squares neither overflow nor vanish."""
     largest = np.abs(vectors).max(-1, keepdims=True, initial=0)
-    vectors = vectors / np.where(largest == 0, 1, largest)
+    with np.errstate(invalid="ignore"):  # infinity has no direction: NaN
+        vectors = vectors / np.where(largest == 0, 1, largest)
     length = np.sqrt((vectors**2).sum(-1, keepdims=True))
     unit: Floats = vectors / np.where(length == 0, 1, length)
     return unit

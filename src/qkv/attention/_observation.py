@@ -8,9 +8,9 @@ import numpy as np
 
 from .._typing import Array
 from ..errors import ArgumentError
-from ._arrays import describe
+from ._arrays import check_count, describe
 from ._backends import Outputs
-from ._prepare import Problem, check_count
+from ._prepare import Problem
 from ._scores import Align, check_align
 
 STATISTICS = ("entropy", "max_score", "top_k", "received", "block_map", "distance")
@@ -114,13 +114,16 @@ class Request:
 
 
 def check_block(block: object, queries: int, keys: int) -> tuple[int, int] | None:
-    """The rows and columns of a block of the map; None for no map."""
+    """The rows and columns of a block of the map, no more than there are; None for no map."""
     if block == "auto":
         return max(1, -(-queries // AUTO_BLOCKS)), max(1, -(-keys // AUTO_BLOCKS))
-    if isinstance(block, tuple | list) and len(block) == 2:
-        return check_count(block[0], "block_map", 1), check_count(block[1], "block_map", 1)
     if isinstance(block, int | np.integer) and not isinstance(block, bool) and block >= 0:
-        return (int(block), int(block)) if block else None
+        if block == 0:
+            return None
+        block = (block, block)
+    if isinstance(block, tuple | list) and len(block) == 2:
+        rows, columns = (check_count(size, "block_map", 1) for size in block)
+        return min(rows, max(queries, 1)), min(columns, max(keys, 1))
     raise ArgumentError(
         f'block_map: expected a block size, a pair (queries, keys), "auto", or 0 for none, got {describe(block)}'
     )

@@ -24,12 +24,12 @@ from numpy.typing import NDArray
 
 from .._typing import Array
 from ..errors import ArgumentError
-from ._arrays import View, empty, view
+from ._arrays import View, check_count, describe, empty, give, view
 from ._backends._choose import run
 from ._biases import Bias
 from ._mask import Mask
 from ._observation import Request, TopK, check_block, field_line
-from ._prepare import Problem, check_count, check_sink, prepare
+from ._prepare import Problem, check_sink, prepare
 from ._scores import Align
 from ._weights import check_lse, window_of
 
@@ -161,7 +161,12 @@ class Partial:
         placed = mask is not None or bias is not None
         problem = _piece(query, key, None, first, total, placed, mask, bias, scale, softcap, values=False)
         queries, keys = problem.query.shape[2], problem.key.shape[2]
-        rows, columns = check_block(block, queries, keys) or (1, 1)
+        size = check_block(block, queries, keys)
+        if size is None:
+            raise ArgumentError(
+                f'block_map: expected a block size, a pair (queries, keys), or "auto", got {describe(block)}'
+            )
+        rows, columns = size
         result, data = problem.new(-(-queries // rows), -(-keys // columns))
         data[...] = 0
         for at, weights in self._windows(problem):
@@ -209,7 +214,7 @@ def merge(*partials: Partial, sink: Array | None = None) -> Partial:
         merged["max_score"] = _stack([p.max_score for p in partials]).max(0)
     if partials[0].distance is not None:
         merged["distance"] = (share * _stack([p.distance for p in partials])).sum(0)
-    told = {name: _give(values, like) for name, values in merged.items()}
+    told = {name: give(values, like.dtype, like) for name, values in merged.items()}
     return Partial(**told, top_k=_merge_top_k(partials, share, like), has_sink=sink is not None)
 
 
@@ -224,7 +229,7 @@ def _merge_top_k(partials: tuple[Partial, ...], share: NDArray[np.float64], like
     order = np.lexsort((indices, -weights, missing), axis=-1)[..., :k]
     result, data = empty(order.shape, "int64", like)
     data[...] = np.take_along_axis(indices, order, -1)
-    return TopK(result, _give(np.take_along_axis(weights, order, -1), like))
+    return TopK(result, give(np.take_along_axis(weights, order, -1), like.dtype, like))
 
 
 def _piece(
@@ -291,9 +296,3 @@ def _logsumexp(parts: NDArray[np.float64]) -> NDArray[np.float64]:
     with np.errstate(divide="ignore"):
         total: NDArray[np.float64] = highest + np.log(np.exp(parts - highest).sum(0))
     return total
-
-
-def _give(values: NDArray[Any], like: View) -> Array:
-    result, data = empty(values.shape, like.dtype, like)
-    data[...] = values
-    return result

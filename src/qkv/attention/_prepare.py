@@ -6,7 +6,6 @@ Arrays become 4-D NumPy views, everything else one `Plan`. All public functions 
 from __future__ import annotations
 
 import math
-import operator
 from dataclasses import dataclass
 from typing import Any, SupportsFloat, cast
 
@@ -15,7 +14,7 @@ from numpy.typing import NDArray
 
 from .._typing import Array
 from ..errors import ArgumentError
-from ._arrays import FLOATS, Framework, View, describe, empty, real, usable, view, widen
+from ._arrays import FLOATS, Framework, View, check_number, describe, empty, fitted, real, usable, view, widen
 from ._biases import Bias, as_bias
 from ._bounds import Bounds
 from ._mask import Mask, as_mask
@@ -133,28 +132,32 @@ def make_plan(
         stop=bounds.stop,
         residual=bounds.program,
         bias=terms,
-        scale=check_scale(scale, head_dim),
-        softcap=check_softcap(softcap),
+        scale=check_scale(scale, head_dim, real(dtype)),
+        softcap=check_softcap(softcap, real(dtype)),
         sink=check_sink(sink, shape.heads, real(dtype), framework),
         offset=shape.offset(align),
     )
 
 
-def check_scale(scale: SupportsFloat | None, head_dim: int) -> float:
+def check_scale(scale: SupportsFloat | None, head_dim: int, dtype: str) -> float:
     if scale is None:
         return 1 / math.sqrt(head_dim)
-    number = _number(scale, "scale", "a finite number, or None for 1/sqrt(head_dim)")
-    if not math.isfinite(number):
-        raise ArgumentError(f"scale: expected a finite number, or None for 1/sqrt(head_dim), got {scale}")
+    expected = "a finite number, or None for 1/sqrt(head_dim)"
+    number = check_number(scale, "scale", expected)
+    if abs(number) > float(np.finfo(dtype).max):
+        raise ArgumentError(f"scale: expected {expected}, got {scale}, which {dtype} cannot hold")
     return number
 
 
-def check_softcap(softcap: SupportsFloat | None) -> float:
+def check_softcap(softcap: SupportsFloat | None, dtype: str) -> float:
     if softcap is None:
         return 0.0
-    number = _number(softcap, "softcap", "a positive number, or None for no cap")
-    if not (math.isfinite(number) and number > 0):
-        raise ArgumentError(f"softcap: expected a positive number, or None for no cap, got {softcap}")
+    expected = "a positive number, or None for no cap"
+    number, held = check_number(softcap, "softcap", expected), np.finfo(dtype)
+    if number <= 0:
+        raise ArgumentError(f"softcap: expected {expected}, got {softcap}")
+    if not float(held.tiny) <= number <= float(held.max):
+        raise ArgumentError(f"softcap: expected {expected}, got {softcap}, which {dtype} cannot hold")
     return number
 
 
@@ -166,28 +169,7 @@ def check_sink(sink: Array | None, heads: int, dtype: str, framework: Framework 
         raise ArgumentError(f"sink: expected {_owner(framework)} like the query, got {_owner(seen.framework)}")
     if seen.dtype not in FLOATS or seen.data.shape != (heads,):
         raise ArgumentError(f"sink: expected floats of shape ({heads},), one for each query head, got {describe(sink)}")
-    return np.ascontiguousarray(widen(seen.data, seen.dtype), dtype=dtype)
-
-
-def check_count(value: object, name: str, least: int = 0) -> int:
-    """An integer argument, NumPy's integers too; True and False are none."""
-    if not isinstance(value, bool | np.bool_):
-        try:
-            count = operator.index(value)  # type: ignore[arg-type]
-        except TypeError:
-            count = least - 1
-        if count >= least:
-            return count
-    raise ArgumentError(f"{name}: expected an integer of at least {least}, got {describe(value)}")
-
-
-def _number(value: SupportsFloat, name: str, expected: str) -> float:
-    try:
-        if isinstance(value, bool | str):
-            raise TypeError
-        return float(value)
-    except (TypeError, ValueError, RuntimeError):
-        raise ArgumentError(f"{name}: expected {expected}, got {describe(value)}") from None
+    return np.ascontiguousarray(fitted(widen(seen.data, seen.dtype), dtype))
 
 
 def _check_kinds(views: dict[str, View]) -> None:

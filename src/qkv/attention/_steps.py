@@ -12,11 +12,11 @@ from numpy.typing import NDArray
 from .._typing import Array
 from ..errors import ArgumentError
 from . import reference
-from ._arrays import FLOATS, View, describe, empty, narrow, real, view, widen
+from ._arrays import FLOATS, View, check_count, describe, give, real, view, widen
 from ._biases import Bias
 from ._mask import Mask
 from ._plan import Plan
-from ._prepare import Problem, check_count, prepare
+from ._prepare import Problem, prepare
 from .reference import Score, Steps
 
 
@@ -167,10 +167,10 @@ def steps_from_inputs(
     key = _split(given["x"] @ given["w_k"], key_heads)
     value = _split(given["x"] @ given["w_v"], key_heads)
 
-    projections = (_give(array, like.dtype, like) for array in (query, key, value))
+    projections = (give(array, like.dtype, like) for array in (query, key, value))
     problem = prepare(*projections, mask=mask, bias=bias, scale=scale, softcap=softcap, sink=sink)
     found = _reference((query, key, value), problem.plan, mask, bias, scale, score)
-    concatenated = found.output.swapaxes(-2, -3).reshape(*query.shape[:-3], query.shape[-2], -1)
+    concatenated = found.output.swapaxes(-2, -3).reshape(*given["x"].shape[:-1], head_count * value.shape[-1])
     if "w_o" in given and given["w_o"].shape[0] != concatenated.shape[-1]:
         raise ArgumentError(
             f"w_o: expected {concatenated.shape[-1]} rows (heads * value_dim), got shape {given['w_o'].shape}"
@@ -183,7 +183,7 @@ def steps_from_inputs(
         **told,
         x=x,
         heads=told["output"],
-        **{name: None if array is None else _give(array, wide, like) for name, array in rest.items()},
+        **{name: None if array is None else give(array, wide, like) for name, array in rest.items()},
     )
 
 
@@ -213,14 +213,8 @@ def _in_framework(found: Steps, problem: Problem) -> Steps:
     for field in fields(found):
         values = getattr(found, field.name)
         shaped = values.reshape(*problem.leading, *values.shape[-2:])
-        told[field.name] = _give(shaped, problem.dtype if field.name == "output" else problem.real, problem.like)
+        told[field.name] = give(shaped, problem.dtype if field.name == "output" else problem.real, problem.like)
     return Steps(**told)
-
-
-def _give(values: NDArray[Any], dtype: str, like: View) -> Array:
-    array, data = empty(values.shape, dtype, like)
-    narrow(values, data, dtype)
-    return array
 
 
 def _wide(seen: View) -> NDArray[np.float64]:

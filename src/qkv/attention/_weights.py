@@ -64,8 +64,11 @@ def weights(
     problem = prepare(query, key, None, mask=mask, bias=bias, scale=scale, softcap=softcap, sink=sink, values=False)
     row_indices, keep_rows = _select(rows, problem.shape.queries, "rows")
     column_indices, keep_columns = _select(columns, problem.shape.keys, "columns")
-    totals = row_lse(problem, row_indices) if lse is None else check_lse(lse, problem)[:, :, row_indices]
-    window = window_of(problem, totals, row_indices, column_indices)
+    if lse is None:
+        highest, weight = row_peaks(problem, row_indices)
+        window = window_of(problem, highest, row_indices, column_indices) * weight[..., None]
+    else:
+        window = window_of(problem, check_lse(lse, problem)[:, :, row_indices], row_indices, column_indices)
     shape = problem.leading + (len(row_indices),) * keep_rows + (len(column_indices),) * keep_columns
     result, data = empty(shape, problem.real, problem.like)
     data[...] = window.reshape(shape)
@@ -73,21 +76,28 @@ def weights(
 
 
 def window_of(problem: Problem, lse: NDArray[Any], rows: NDArray[np.intp], columns: NDArray[np.intp]) -> NDArray[Any]:
-    """Weights ``(batch, heads, rows, columns)``; `lse` is that of the rows asked for."""
+    """Weights ``(batch, heads, rows, columns)``; `lse`, of the rows asked for, is what scores are relative to."""
     query = widen(problem.query[:, :, rows], problem.dtype)
     key = widen(problem.key[:, :, columns], problem.dtype)
     return window_weights(window_scores(query, key, problem.plan, rows, columns), lse)
 
 
-def row_lse(problem: Problem, rows: NDArray[np.intp]) -> NDArray[Any]:
-    """The logsumexp ``(batch, heads, rows)`` of some queries over all keys, by the backend, run by run."""
-    result = np.empty((*problem.shape.flat[:2], len(rows)), problem.real)
+def row_peaks(problem: Problem, rows: NDArray[np.intp]) -> tuple[NDArray[Any], NDArray[Any]]:
+    """The highest score of some queries over all keys, and its weight, both ``(batch, heads, rows)``.
+
+    They say what the logsumexp says, and keep digits that it loses where scores are large: where a query's scores are
+    all -1e30, adding log(keys) to -1e30 changes nothing. By the backend, run by run.
+    """
+    highest, weight = np.empty((2, *problem.shape.flat[:2], len(rows)), problem.real)
     for first, last, where in _runs(rows):
         piece = replace(problem, query=problem.query[:, :, first:last], plan=problem.plan.rows(first, last))
-        _, outputs = Request().allocate(piece, output=problem.dtype)
+        _, outputs = Request(max_score=True, top_k=1).allocate(piece, output=problem.dtype)
         run(piece, outputs)
-        result[:, :, where] = outputs.lse[:, :, rows[where] - first]
-    return result
+        assert outputs.max_score is not None
+        assert outputs.top_weights is not None
+        highest[:, :, where] = outputs.max_score[:, :, rows[where] - first]
+        weight[:, :, where] = outputs.top_weights[:, :, rows[where] - first, 0]
+    return highest, weight
 
 
 def check_lse(lse: Array, problem: Problem) -> NDArray[Any]:
@@ -109,6 +119,23 @@ def _runs(rows: NDArray[np.intp]) -> Iterator[tuple[int, int, NDArray[np.intp]]]
             yield int(rows[run_of[0]]), int(rows[run_of[-1]]) + 1, run_of
 
 
+def _listed(selection: object, name: str) -> NDArray[Any]:
+    """Indices, or booleans that choose, as NumPy takes them: never truncated, never True for 1."""
+    if is_array(selection):
+        return view(selection, name).data
+    try:
+        if not isinstance(selection, list | range):
+            raise TypeError
+        index = np.asarray(selection)
+        if index.dtype.kind not in "iufb":
+            raise TypeError
+        return index if index.size else index.astype(np.intp)
+    except (ValueError, TypeError):
+        raise ArgumentError(
+            f"{name}: expected a slice, an index or an array of indices, got {describe(selection)}"
+        ) from None
+
+
 def _select(selection: Selection, length: int, name: str) -> tuple[NDArray[np.intp], bool]:
     """The indices that NumPy's indexing would take of so many, and whether their axis stays."""
     everything = np.arange(length)
@@ -119,10 +146,8 @@ def _select(selection: Selection, length: int, name: str) -> tuple[NDArray[np.in
         keep, index = False, np.array([selection])
     elif isinstance(selection, slice):
         return everything[selection], True
-    elif is_array(selection) or isinstance(selection, list | range):
-        keep, index = True, view(selection, name).data if is_array(selection) else np.asarray(selection, dtype=np.intp)
     else:
-        raise ArgumentError(f"{name}: expected a slice, an index or an array of indices, got {describe(selection)}")
+        keep, index = True, _listed(selection, name)
     try:
         chosen = everything[index]
     except IndexError as error:

@@ -38,11 +38,18 @@ def window_scores(
                 scores -= slopes[:, None, None] * np.abs(rows[:, None] + offset - columns).astype(scores.dtype)
             case ("relative", table, offset):
                 reach = table.shape[1] // 2
-                scores += table[:, np.clip(columns - rows[:, None] - offset, -reach, reach) + reach]
+                scores = add_bias(scores, table[:, np.clip(columns - rows[:, None] - offset, -reach, reach) + reach])
             case ("array", values):
-                scores += values[:, :, rows[:, None], columns]
+                scores = add_bias(scores, values[:, :, rows[:, None], columns])
     masked: NDArray[Any] = np.where(window_mask(plan, rows, columns), scores, scores.dtype.type(-np.inf))
     return masked
+
+
+def add_bias(scores: NDArray[Any], bias: NDArray[Any]) -> NDArray[Any]:
+    """Scores and a bias; one of -inf counts as masked, whatever the score: NaN and infinity too."""
+    with np.errstate(invalid="ignore"):
+        biased: NDArray[Any] = np.where(bias == -np.inf, scores.dtype.type(-np.inf), scores + bias)
+    return biased
 
 
 def window_mask(plan: Plan, rows: NDArray[np.intp], columns: NDArray[np.intp]) -> NDArray[np.bool_]:

@@ -91,13 +91,19 @@ def attend(
     scores, logits = score_function(score)(query, key)
     scaled = logits * (default_scale(score, query.shape[-1]) if scale is None else scale)
     capped = scaled if softcap is None else softcap * np.tanh(scaled / softcap)
-    biased = capped if bias is None else capped + as_bias(bias)._matrix(shape)
+    biased = capped if bias is None else add_bias(capped, as_bias(bias)._matrix(shape))
     allowed = True if mask is None else as_mask(mask)._matrix(shape)
     masked = np.where(allowed, biased, -np.inf)
     lse = logsumexp(masked, sink)
     with np.errstate(invalid="ignore"):
         weights = np.where(masked == -np.inf, 0, np.exp(masked - lse[..., None]))
     return Steps(scores, scaled, capped, biased, masked, weights, weigh(weights, masked, value))
+
+
+def add_bias(scores: Floats, bias: Floats) -> Floats:
+    """Scores and a bias; one of -inf counts as masked, whatever the score: NaN and infinity too."""
+    with np.errstate(invalid="ignore"):
+        return np.where(bias == -np.inf, -np.inf, scores + bias)
 
 
 def logsumexp(masked: Floats, sink: Array | None = None) -> Floats:

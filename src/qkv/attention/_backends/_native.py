@@ -1,7 +1,7 @@
 """The compiled backend: hands a plan to `qkv.attention._native` and says which kernel and how many threads it uses.
 
-`QKV_THREADS` sets the number of threads (otherwise the cores that this process may use), `QKV_ISA` the instruction set
-(otherwise the widest that the machine runs). Results do not depend on the number of threads.
+`QKV_THREADS` sets the number of threads, 1024 at most (otherwise the cores that this process may use), `QKV_ISA` the
+instruction set (otherwise the widest that the machine runs). Results do not depend on the number of threads.
 """
 
 from __future__ import annotations
@@ -16,6 +16,8 @@ from ...errors import KernelError
 from .. import _native
 from .._plan import MaskStep, Plan
 from . import DType, Outputs
+
+MOST_THREADS = 1024
 
 
 def attend(
@@ -99,7 +101,7 @@ def threads() -> int:
             count = 0
         if count < 1:
             raise KernelError(f"QKV_THREADS: expected a whole number from 1 on, got {wanted!r}; unset it for all cores")
-        return count
+        return min(count, MOST_THREADS)
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
