@@ -98,7 +98,16 @@ def test_learned_numbers_are_not_cut_off_silently(name: str, call: Any) -> None:
 
 X = np.zeros((4, 6, 8), np.float32)
 T = torch.zeros(4, 6, 8)
+ENDLESS = np.broadcast_to(np.zeros((1, 2), np.float32), (2**31, 2))
 MESSAGES: list[tuple[Any, str]] = [
+    (
+        lambda: qkv.attend(ENDLESS[:1], ENDLESS, ENDLESS),
+        "key: expected a length of at most 2147483647, got 2147483648",
+    ),
+    (
+        lambda: qkv.Partial.of(ENDLESS[:1], ENDLESS[:1], ENDLESS[:1], total=2**31),
+        "key: expected a length of at most 2147483647, got 2147483648",
+    ),
     (
         lambda: qkv.attend(X, X, X, softcap=1e40),
         "softcap: expected a positive number, or None for no cap, got 1e+40, which float32 cannot hold",

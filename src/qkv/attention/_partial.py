@@ -193,7 +193,8 @@ def merge(*partials: Partial, sink: Array | None = None) -> Partial:
         sink: ``(heads,)`` logits that join the denominator; to be given once, in the last merge.
 
     Returns:
-        The `Partial` of all keys together: `output`, `lse` and statistics as if they had been attended to at once.
+        The `Partial` of all keys together: `output`, `lse` and statistics as if they had been attended to at once,
+        within rounding; of keys in different pieces that weigh the same within rounding, either may come first.
 
     Raises:
         ArgumentError: where pieces do not fit together.

@@ -21,6 +21,9 @@ from ._mask import Mask, as_mask
 from ._plan import BiasTerm, DType, Plan
 from ._scores import Align, ScoreShape
 
+LONGEST = 2**31 - 1
+"""Positions are int32 in a plan."""
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Problem:
@@ -88,6 +91,9 @@ def prepare(
     _check_shapes({name: seen.data.shape for name, seen in views.items()}, same_dim)
     keys = views["key"].data.shape[-2] if total is None else total
     leading, heads = _axes(views["query"].data.shape)
+    for name, count in (("query", views["query"].data.shape[-2]), ("key", keys)):
+        if count > LONGEST:
+            raise ArgumentError(f"{name}: expected a length of at most {LONGEST}, got {count}")
     shape = ScoreShape(leading[:-1], heads, views["query"].data.shape[-2], keys)
     flat = {name: _flatten(seen.data, shape.batches) for name, seen in views.items()}
     flat.setdefault("value", flat["key"][..., :0])
