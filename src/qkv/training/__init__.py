@@ -1,0 +1,1 @@
+"""Training: data builders, tokenizers, the loop, evaluation."""

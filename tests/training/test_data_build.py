@@ -1,0 +1,199 @@
+"""The builder: what ends up in which set, what is kept between builds, and what goes wrong clearly."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import made_packages as make
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from qkv.errors import ArgumentError, DependencyError
+from qkv.training.data import Built, Packages, Recipe, build, load_recipe, table_recipe
+from qkv.training.data._clean import clean, is_kept, normalised, words
+from qkv.training.data._pair import Pair
+from qkv.training.data._recipe import Cleaning, Source
+from qkv.training.data._split import key_of, set_of
+
+parquet = pytest.importorskip("pyarrow.parquet")
+
+MESSAGES = {
+    f"Open the {noun} number {n}": f"Ouvrir le {noun} numéro {n}" for noun in ("file", "door") for n in "abcdefgh"
+}
+HELD = {"Play the sound again": "Rejouer le son", "Open the file number a": "Ouvrir le fichier a"}
+
+
+def recipe_of(**options: int) -> Recipe:
+    sources = (
+        Source("programs", "gettext", "GPL-3.0-or-later", ("tool",), ("fr", "zh")),
+        Source("held", "gettext", "GPL-3.0-or-later", ("player",), ("fr",), held_out="application"),
+        Source("unclear", "gettext", "not stated", ("unclear",), ("fr",), shipped=False),
+    )
+    return Recipe("small", "a few messages", sources, **{"validation": 200, "test": 200, **options})
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """Packages as somebody might bring them."""
+    debs = tmp_path / "debs"
+    debs.mkdir()
+    unclear = {"What is this about": "De quoi parle-t-on"}
+    for name, messages in (("tool", MESSAGES), ("player", HELD), ("unclear", unclear)):
+        make.write_deb(debs, name, {make.locale_path("fr"): make.catalogue(messages, tmp_path)})
+    return debs
+
+
+def built(folder: Path, out: Path, recipe: Recipe | None = None, **options: object) -> Built:
+    kept = out.parent / "kept"
+    return build(recipe or recipe_of(), ("en", "fr"), out, Packages(kept, folder), **options)  # type: ignore[arg-type]
+
+
+def sources_of(out: Path) -> dict[str, set[str]]:
+    return {file.stem: set(parquet.read_table(file)["source"].to_pylist()) for file in out.glob("*.parquet")}
+
+
+def test_every_sentence_is_in_one_set(folder: Path, tmp_path: Path):
+    out = tmp_path / "out"
+    result = built(folder, out)
+    sets = sources_of(out)
+    assert sets.keys() == {"train", "validation", "test", "test-application"}
+    assert sets["test-application"] == set(HELD)
+    together = [text for texts in sets.values() for text in texts]
+    assert sorted(together) == sorted(MESSAGES | HELD)
+    assert all(set_of(key_of(text), recipe_of()) == name for name in ("train", "test") for text in sets[name])
+    assert result.counts == {name: len(texts) for name, texts in sets.items()}
+
+
+def test_manifest_says_what_went_in(folder: Path, tmp_path: Path):
+    built(folder, tmp_path / "out")
+    manifest = json.loads((tmp_path / "out" / "manifest.json").read_text())
+    assert manifest["languages"] == ["en", "fr"]
+    (tool,) = (source for source in manifest["sources"] if source["name"] == "programs")
+    assert tool["licence"] == "GPL-3.0-or-later"
+    assert tool["packages"][0]["name"] == "tool"
+    assert tool["packages"][0]["version"] == "1.0-1"
+    assert len(tool["packages"][0]["sha256"]) == 64
+    assert "unclear" not in {source["name"] for source in manifest["sources"]}
+
+
+def test_text_without_a_licence_is_left_out_unless_asked_for(folder: Path, tmp_path: Path):
+    built(folder, tmp_path / "out", only_shippable=False)
+    assert any("What is this about" in texts for texts in sources_of(tmp_path / "out").values())
+
+
+def test_pair_reversed_swaps_the_columns(folder: Path, tmp_path: Path):
+    build(recipe_of(), ("fr", "en"), tmp_path / "out", Packages(tmp_path, folder))
+    assert set(HELD.values()) == sources_of(tmp_path / "out")["test-application"]
+
+
+def test_second_build_reads_no_package_again(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    first = built(folder, tmp_path / "out")
+    monkeypatch.setattr("qkv.training.data.readers.READERS", {})
+    monkeypatch.setattr("qkv.training.data._build.READERS", {})
+    assert built(folder, tmp_path / "out") == first
+
+
+def test_package_that_changed_is_read_again_with_a_warning(folder: Path, tmp_path: Path):
+    built(folder, tmp_path / "out")
+    messages = {"A wholly new message": "Un message tout nouveau"}
+    make.write_deb(folder, "player", {make.locale_path("fr"): make.catalogue(messages, tmp_path)})
+    again = built(folder, tmp_path / "out")
+    assert len(again.warnings) == 1
+    assert "player 1.0-1 is not the file that the last build read" in again.warnings[0]
+    assert sources_of(tmp_path / "out")["test-application"] == set(messages)
+
+
+def test_missing_package_names_itself_and_the_folder(tmp_path: Path):
+    (tmp_path / "debs").mkdir()
+    with pytest.raises(ArgumentError, match=r"expected player_\*\.deb in .*debs, which has none"):
+        built(tmp_path / "debs", tmp_path / "out")
+
+
+def test_without_apt_the_error_says_what_to_do(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(DependencyError, match="--packages DIR"):
+        build(recipe_of(), ("en", "fr"), tmp_path / "out", Packages(tmp_path / "kept"))
+
+
+def test_unknown_pair_names_those_there_are(folder: Path, tmp_path: Path):
+    with pytest.raises(ArgumentError, match=r"expected one of en-fr, en-zh, .* got en-it"):
+        build(recipe_of(), ("en", "it"), tmp_path / "out", Packages(tmp_path, folder))
+
+
+def test_own_table(tmp_path: Path):
+    file = tmp_path / "own.tsv"
+    file.write_text("".join(f"Sentence {'x' * n}\tPhrase {'x' * n}\n" for n in range(1, 200)))
+    result = build(table_recipe(file, "it"), ("en", "it"), tmp_path / "out", Packages(tmp_path / "kept"))
+    assert sum(result.counts.values()) == 199
+    assert all(result.counts[name] for name in ("train", "validation", "test"))
+
+
+def test_nothing_left_is_an_error(tmp_path: Path):
+    file = tmp_path / "own.tsv"
+    file.write_text("1234\t5678\n")
+    with pytest.raises(ArgumentError, match="nothing is left of own"):
+        build(table_recipe(file, "it"), ("en", "it"), tmp_path / "out", Packages(tmp_path / "kept"))
+
+
+@pytest.mark.parametrize(("name", "message"), [("nothing.tsv", "does not exist"), ("own.doc", "ends in .tsv")])
+def test_own_table_must_be_one(tmp_path: Path, name: str, message: str):
+    (tmp_path / "own.doc").write_text("")
+    with pytest.raises(ArgumentError, match=message):
+        table_recipe(tmp_path / name, "fr")
+
+
+def test_shipped_recipe_names_known_readers_and_licences():
+    from qkv.training.data.readers import READERS
+
+    recipe = load_recipe("translation")
+    assert all(source.reader in READERS and source.licence for source in recipe.sources)
+    assert {source.held_out for source in recipe.sources} == {None, "application", "book"}
+    with pytest.raises(ArgumentError, match="expected one of translation"):
+        load_recipe("nothing")
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("_Save As…", "Save As…"),
+        ("Save &As", "Save As"),
+        ("保存(_S)", "保存"),
+        ("a  b\n c", "a b c"),
+        ("<b>x</b> &lt;", "x <"),
+    ],
+)
+def test_clean(text: str, expected: str):
+    assert clean(text) == expected
+
+
+@pytest.mark.parametrize(
+    ("text", "translation", "language", "kept"),
+    [
+        ("The file is open", "Le fichier est ouvert", "fr", True),
+        ("The file is open", "文件已经打开", "zh", True),
+        ("The file is open", "Le fichier est ouvert", "zh", False),  # not Chinese
+        ("The file is open", "The file is open", "fr", False),  # not translated
+        ("The file %s is open", "Le fichier est ouvert", "fr", False),  # a placeholder is lost
+        ("The file is open", "Le " * 12, "fr", False),  # far too long
+        ("10 20 30 40", "dix vingt trente quarante", "fr", False),  # no letters
+        ("Open it", "Ouvrez-le", "fr", False),  # too short
+    ],
+)
+def test_is_kept(text: str, translation: str, language: str, kept: bool):
+    assert is_kept(Pair(text, translation.strip(), ""), Cleaning(), language) is kept
+
+
+@given(st.text(max_size=60))
+def test_cleaning_twice_changes_nothing_that_matters(text: str):
+    once = clean(text)
+    assert "  " not in once
+    assert once == once.strip()
+    assert words(once) >= 0
+
+
+@given(st.text(max_size=40))
+def test_set_depends_on_letters_alone(text: str):
+    assert key_of(text.upper().lower()) == key_of(text.upper().lower() + " !")
+    assert normalised(text + "?!") == normalised(text)
