@@ -44,7 +44,7 @@ def test_import_is_quick() -> None:
 
 def test_names_that_come_later_are_listed() -> None:
     names = fresh("import qkv; print(dir(qkv))")
-    for name in ("attend", "observe", "weights", "steps", "capture", "open_trace", "similarity", "trace"):
+    for name in ("attend", "observe", "weights", "steps", "capture", "register", "open_trace", "similarity", "trace"):
         assert f"'{name}'" in names
 
 

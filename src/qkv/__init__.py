@@ -40,13 +40,14 @@ from .errors import ServerError as ServerError
 from .errors import TraceError as TraceError
 
 if TYPE_CHECKING:
+    from .adapters import register as register
     from .recording import capture as capture
     from .trace import open_trace as open_trace
 
 __version__ = "0.1.0"
 
-_LATER = {"capture": "recording", "open_trace": "trace"}
-_ROOMS = ("errors", "explorer", "pretrained", "recording", "similarity", "trace", "views")
+_LATER = {"capture": "recording", "register": "adapters", "open_trace": "trace"}
+_ROOMS = ("adapters", "errors", "explorer", "pretrained", "recording", "similarity", "trace", "views")
 
 
 def __getattr__(name: str) -> Any:

@@ -11,10 +11,11 @@ from typing import Any, Literal
 import torch
 from torch import nn
 
+from ..adapters._listening import LISTENERS
 from ..errors import ArgumentError, CaptureError
 from ..trace import Sequence as Text
 from ..trace import SideName, Token, Trace, Writer
-from ._active import RUNNING, Session
+from ._active import Session
 from ._functions import seeing
 from ._growing import Growing, StoredArrays
 from ._hooks import hooked
@@ -53,7 +54,7 @@ class Capture:
         )
         self._undo = ExitStack()
         self._trace: Trace | None = None
-        self._entered = False
+        self._entered = self._running = False
 
     def __enter__(self) -> Capture:
         if self._entered:
@@ -66,8 +67,10 @@ class Capture:
             undo.enter_context(hooked(session, self._model))
             undo.enter_context(switched(self._model))
             undo.enter_context(seeing())
-            RUNNING.append(session)
-            undo.callback(RUNNING.remove, session)
+            LISTENERS.append(session)
+            undo.callback(LISTENERS.remove, session)
+            self._running = True
+            undo.callback(setattr, self, "_running", False)
             self._undo = undo.pop_all()
         return self
 
@@ -94,7 +97,7 @@ class Capture:
         if not self._recorder.calls:
             raise CaptureError("nothing has been captured: call the model inside the with block")
         trace = Trace(self._info, [text for reading in self._recorder.readings for text in self._texts(reading)])
-        if not RUNNING or all(session.recorder is not self._recorder for session in RUNNING):
+        if not self._running:
             self._trace = trace
         return trace
 

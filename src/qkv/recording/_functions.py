@@ -16,9 +16,10 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
-from ..errors import CaptureError
-from ._active import computed, owners
-from ._call import AttentionCall, split_mask
+from ..adapters._call import AttentionCall
+from ..adapters._listening import computed, listeners
+from ..adapters._lowering import lowered
+from ..adapters._runs import Runs
 
 _SDPA = F.scaled_dot_product_attention
 _MHA = F.multi_head_attention_forward
@@ -30,9 +31,9 @@ class Seeing(TorchFunctionMode):
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
-        if func is _SDPA and owners():
+        if func is _SDPA and listeners():
             return _scaled_dot_product_attention(*args, **kwargs)
-        if func is _MHA and owners():
+        if func is _MHA and listeners():
             return _multi_head_attention_forward(*args, **kwargs)
         return func(*args, **kwargs)
 
@@ -52,11 +53,6 @@ def _scaled_dot_product_attention(
     seen: Callable[[AttentionCall, Tensor], None] | None = None,
 ) -> Tensor:
     """PyTorch's signature; the last three are what `multi_head_attention_forward` knows beside it."""
-    if dropout_p:
-        raise CaptureError(
-            "the model is in training mode and drops attention weights at random, which cannot be captured: "
-            "call model.eval() first"
-        )
     leading: tuple[int, ...] = query.shape[:-2]
     batches: tuple[int, ...] = torch.broadcast_shapes(query.shape[:-3], key.shape[:-3], value.shape[:-3])  # type: ignore[no-untyped-call]
     if query.ndim > 3:
@@ -67,15 +63,21 @@ def _scaled_dot_product_attention(
         if query.ndim > 4:
             attn_mask = attn_mask.expand(*batches, *attn_mask.shape[-3:])
     query, key, value = (_four_axes(tensor) for tensor in (query, key, value))
-    allowed, bias = split_mask(None if attn_mask is None else _four_axes(attn_mask))
+    mask = lowered(None if attn_mask is None else _four_axes(attn_mask))
+    runs = None if mask.runs is None else mask.runs.for_queries(query.shape[2])
+    if is_causal:
+        causal = Runs.causal(query.shape[2], key.shape[2])
+        runs = causal if runs is None else runs & causal
     call = AttentionCall(
         query,
         key,
         value,
         scale=scale if scale is not None else query.shape[-1] ** -0.5,
-        allowed=allowed,
-        causal=is_causal,
-        bias=bias,
+        runs=runs,
+        allowed=mask.allowed,
+        bias=mask.bias,
+        dropout=dropout_p,
+        decodes=True if is_causal else None,
         padding=padding,
         cached=cached,
     )

@@ -12,9 +12,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from ..adapters._listening import in_backward
 from ..errors import CaptureError
 from ..trace import SideName
-from ._active import Frame, Session, in_backward
+from ._active import Frame, Session
 from ._reading import Ending
 
 IDS: dict[SideName, tuple[str, ...]] = {

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ..adapters._runs import Runs
 from ..trace import BiasStructure, MaskStructure
 
 
@@ -32,25 +33,24 @@ class Reach:
     dense: NDArray[np.bool_] | None = None
 
 
-def reach(n: int, seen: int, keys: int, *, causal: bool, allowed: NDArray[np.bool_] | None) -> Reach:
+def reach(
+    start: NDArray[np.int64], stop: NDArray[np.int64], seen: int, keys: int, *, allowed: NDArray[np.bool_] | None
+) -> Reach:
     """What n queries may read that see the last `seen` of `keys` keys.
 
     Arguments:
-        causal: the query at row i reads no more than the first i + 1 keys that it sees.
-        allowed: bool ``(1 | H, n, seen)``, or None.
+        start, stop: int64 ``(n,)``: query i reads ``start <= j < stop`` of what it sees, of these
+        allowed: bool ``(1 | H, n, seen)``, or None for all.
     """
     first = keys - seen
-    if allowed is not None and causal:
-        allowed = allowed & np.tri(n, seen, dtype=np.bool_)
     if allowed is None:
-        stop = np.minimum(np.arange(1, n + 1), seen) if causal else np.full(n, seen)
-        return Reach(np.full(n, first, np.int64), (first + stop).astype(np.int64), keys)
-    rows = allowed[0]
-    count = rows.sum(1)
-    start = np.where(count > 0, rows.argmax(1), 0)
-    stop = np.where(count > 0, seen - rows[:, ::-1].argmax(1), 0)
-    contiguous = bool((stop - start == count).all()) and (len(allowed) == 1 or bool((allowed == rows).all()))
-    return Reach(first + start, first + stop, keys, None if contiguous else allowed)
+        return Reach(first + start, first + stop, keys)
+    among = np.arange(seen)
+    allowed = allowed & (among >= start[:, None]) & (among < stop[:, None])
+    runs = Runs.found_in(allowed)
+    if runs is None or (len(allowed) > 1 and not bool((allowed == allowed[0]).all())):
+        return Reach(first + start, first + stop, keys, allowed)
+    return Reach(first + runs.start[0], first + runs.stop[0], keys)
 
 
 def mask_structure(steps: list[Reach], *, causal: bool, window: int | None) -> MaskStructure:

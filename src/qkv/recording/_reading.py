@@ -68,6 +68,10 @@ class Reading:
         """Padded length of a side so far; None before it was seen."""
         return len(self.spans[side][0].valid) if side in self.spans else None
 
+    def is_padded(self, *sides: SideName) -> bool:
+        """Whether some text of the batch has padding on one of these sides."""
+        return any(not span.valid.all() for side in sides for span in self.spans[side])
+
     def before(self, side: SideName, turn: int) -> int:
         """Padded length of a side before a forward pass."""
         last, before = self.turns.get(side, (-1, 0))

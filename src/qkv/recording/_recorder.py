@@ -14,22 +14,18 @@ from typing import Any, Literal
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import nn
 
-from ..attention import Causal, observe
+from ..adapters._call import AttentionCall
+from ..attention import Observation
 from ..errors import ArgumentError, CaptureError
 from ..trace import SideName
-from ..trace._tensors import Raw
-from ._call import AttentionCall, on_cpu
+from ._excerpt import BLOCKS, Excerpt, statistics_of, wanted
 from ._growing import Growing, Step
 from ._masking import reach
 from ._place import CROSS, first_number, part_of, reads_two_texts
 from ._reading import Ending, Notes, Reading
 from ._storage import Storage, stored
-
-TOP_K = 8
-BLOCKS = 512
-"""Statistics keep the 8 largest weights of a query, and a map of at most 512 x 512 blocks (of the prompt)."""
 
 
 @dataclass(eq=False)
@@ -99,11 +95,11 @@ class Recorder:
 
     # Calls
 
-    def record(self, path: str, call: AttentionCall, lse: Tensor) -> None:
-        """Keep one attention."""
+    def expect(self, path: str, call: AttentionCall) -> Expected | None:
+        """Which texts an attention that is about to be computed belongs to, and what is to be known of it."""
         turn = self.current
         if turn is None:
-            return
+            return None
         self.calls += 1
         name = (path, turn.counts[path])
         turn.counts[path] += 1
@@ -121,17 +117,24 @@ class Recorder:
             reading.tails[name] = call.key[:, :, -1].detach().clone()
         if self.layers is not None and layer not in self.layers:
             reading.records.setdefault(name, None)
-            return
+            return None
         if name not in reading.records:
             reading.records[name] = [
                 self._new(path, kind, part, layer, query_side, key_side, call, reading.first + index)
                 for index in range(reading.batch)
             ]
         records = reading.records[name] or []
-        for index, record in enumerate(records):
-            self._add(reading, turn, index, record, call, lse, new)
+        statistics: dict[str, Any] = {}
+        if self.keep == "statistics" and not reading.is_padded(query_side, key_side):
+            statistics = wanted(records[0].block if not records[0].steps else 1)
+        return Expected(self, reading, records, turn, call, new, statistics)
+
+    def keep_call(self, expected: Expected, seen: Observation) -> None:
+        """Keep one attention, once it is computed."""
+        for index, record in enumerate(expected.records):
+            self._add(expected, index, record, seen)
         if self.on_record is not None:
-            self.on_record(reading, records)
+            self.on_record(expected.reading, expected.records)
 
     def _kind(self, path: str, name: tuple[str, int], call: AttentionCall) -> Literal["self", "cross"]:
         if call.kind is not None:
@@ -281,129 +284,52 @@ class Recorder:
             block=-(-longest // BLOCKS),
         )
 
-    def _add(
-        self, reading: Reading, turn: Pass, index: int, record: Growing, call: AttentionCall, lse: Tensor, new: int
-    ) -> None:
+    def _add(self, expected: Expected, index: int, record: Growing, seen: Observation) -> None:
         """Add what one call says about one text, without its padding."""
-        queries, seen = call.query.shape[2], call.key.shape[2]
+        reading, call = expected.reading, expected.call
+        queries, keys = call.query.shape[2], call.key.shape[2]
         rows = np.flatnonzero(reading.spans[record.query_side][index].valid[-queries:])
         if len(rows) == 0:
             return
         valid_keys = reading.spans[record.key_side][index].valid
-        columns = np.flatnonzero(valid_keys[-seen:])
-        fresh = columns[columns >= seen - new]
-        total = int(valid_keys.sum())
-        heads = list(record.heads)
-        key_heads = _key_heads(heads, call.query.shape[1], call.key.shape[1])
-        query = _part_of(call.query[index], heads, rows)
-        arrays: dict[str, Raw] = {}
-        allowed = _window(call.allowed, index, heads, rows, columns, call.query.shape, seen)
-        bias = _window(call.bias, index, heads, rows, columns, call.query.shape, seen)
-        if self.keep == "qkv":
-            arrays["query"] = stored(query, self.storage)
-            if record.kind == "self" or not record.steps:
-                arrays["key"] = stored(_part_of(call.key[index], key_heads, fresh), self.storage)
-                arrays["value"] = stored(_part_of(call.value[index], key_heads, fresh), self.storage)
-            arrays["lse"] = stored(_part_of(lse[index, :, :, None], heads, rows)[..., 0])
+        columns = np.flatnonzero(valid_keys[-keys:])
+        text = Excerpt(call, index, list(record.heads), rows, columns, int(valid_keys.sum()))
+        if self.keep == "statistics":
+            found = text.of(seen) if expected.statistics else text.observe(record.block if not record.steps else 1)
+            arrays = statistics_of(found, text.first_key, record.block, first_step=not record.steps)
         else:
-            key = _part_of(call.key[index], key_heads, columns)
-            value = _part_of(call.value[index], key_heads, columns)
-            arrays = _statistics(record, call, query, key, value, allowed, bias, total)
-        told = None if allowed is None else allowed.cpu().numpy()
-        causal = call.causal
-        if causal and len(rows) != len(columns):  # counted from the top left: no structure has a name for that
-            earlier = rows[:, None] >= columns[None, :]
-            told, causal = (earlier[None] if told is None else told & earlier), False
+            arrays = {"query": stored(text.query, self.storage)}
+            if record.kind == "self" or not record.steps:
+                fresh = columns[columns >= keys - expected.new]
+                arrays["key"] = stored(text.among_keys(call.key, fresh), self.storage)
+                arrays["value"] = stored(text.among_keys(call.value, fresh), self.storage)
+            arrays["lse"] = stored(text.among_queries(seen.lse))
+        start, stop = text.runs
         record.steps.append(
             Step(
-                turn=turn.turn,
+                turn=expected.turn.turn,
                 arrays=arrays,
-                reach=reach(len(rows), len(columns), total, causal=causal, allowed=told),
-                bias=None if bias is None else bias.float().cpu().numpy(),
-                first_key=total - len(columns),
+                reach=reach(start, stop, len(columns), text.total, allowed=text.allowed),
+                bias=text.bias,
+                first_key=text.first_key,
             )
         )
 
 
-def _key_heads(heads: list[int], query_heads: int, key_heads: int) -> list[int]:
-    """The key heads to keep for some query heads: shared in equal groups where they can be, else one for each."""
-    group = query_heads // key_heads
-    each = [head // group for head in heads]
-    shared = sorted(set(each))
-    size = len(each) // len(shared)
-    return shared if each == [head for head in shared for _ in range(size)] else each
+@dataclass(eq=False)
+class Expected:
+    """An attention that is about to be computed, for some texts; a `Note`."""
 
+    recorder: Recorder
+    reading: Reading
+    records: list[Growing]
+    turn: Pass
+    call: AttentionCall
+    new: int
+    """How many of its keys were not there before."""
+    statistics: dict[str, Any]
+    """What is to be found in the model's own computation: everything, or nothing where padding would be counted in."""
 
-def _part_of(tensor: Tensor, heads: list[int], rows: Any) -> Tensor:
-    """``(heads, rows, ...)`` of an array ``(H, N, ...)``, sharing memory where everything is wanted."""
-    tensor = tensor.detach()
-    if len(heads) != tensor.shape[0] or heads != list(range(len(heads))):
-        tensor = tensor[heads]
-    return tensor if len(rows) == tensor.shape[1] else tensor[:, torch.as_tensor(rows, device=tensor.device)]
-
-
-def _window(
-    mask: Tensor | None, index: int, heads: list[int], rows: Any, columns: Any, shape: torch.Size, seen: int
-) -> Tensor | None:
-    """A mask or bias of one text: ``(1 | heads, rows, columns)``, without padding."""
-    if mask is None:
-        return None
-    mask = mask.detach()[(None,) * (4 - mask.ndim)]
-    mask = mask[index if mask.shape[0] > 1 else 0]
-    if mask.shape[0] > 1:
-        mask = mask[heads]
-    mask = mask.expand(mask.shape[0], shape[2], seen)
-    if len(rows) != shape[2]:
-        mask = mask[:, torch.as_tensor(rows, device=mask.device)]
-    if len(columns) != seen:
-        mask = mask[:, :, torch.as_tensor(columns, device=mask.device)]
-    return mask
-
-
-def _statistics(
-    record: Growing,
-    call: AttentionCall,
-    query: Tensor,
-    key: Tensor,
-    value: Tensor,
-    allowed: Tensor | None,
-    bias: Tensor | None,
-    total: int,
-) -> dict[str, Raw]:
-    """Every statistic of one step, its keys counted from the start of the text."""
-    first, size = total - key.shape[1], record.block
-    prompt = not record.steps
-    mask: Any = on_cpu(allowed)
-    if call.causal:
-        mask = Causal(align="top-left") if mask is None else Causal(align="top-left") & mask
-    seen = observe(
-        on_cpu(query),
-        on_cpu(key),
-        on_cpu(value),
-        mask=mask,
-        bias=on_cpu(bias),
-        scale=call.scale,
-        softcap=call.softcap,
-        sink=None if call.sink is None else on_cpu(call.sink)[list(record.heads)],
-        entropy=True,
-        max_score=True,
-        top_k=TOP_K,
-        received=True,
-        distance=True,
-        block_map=(size, size) if prompt else (1, 1),
-    )
-    indices = torch.where(seen.top_k.indices >= 0, seen.top_k.indices + first, seen.top_k.indices)
-    blocks = seen.block_map
-    if not prompt:
-        columns = (torch.arange(key.shape[1]) + first) // size
-        blocks = torch.zeros(*blocks.shape[:2], -(-total // size)).index_add_(2, columns, blocks.float())
-    return {
-        "lse": stored(seen.lse),
-        "entropy": stored(seen.entropy),
-        "max_score": stored(seen.max_score),
-        "received": stored(seen.received),
-        "distance": stored(seen.distance),
-        "top_k_indices": stored(indices),
-        "top_k_weights": stored(seen.top_k.weights),
-        "block_map": stored(blocks),
-    }
+    def keep(self, seen: Observation) -> None:
+        """Take what was computed."""
+        self.recorder.keep_call(self, seen)

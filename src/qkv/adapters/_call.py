@@ -1,0 +1,132 @@
+"""One attention, as a running model asks for it, and how it is computed.
+
+Every path into a model (Hugging Face's interface, PyTorch's functions) describes what it sees as an `AttentionCall`;
+nothing behind it knows where a call came from.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from ..attention import Observation, observe, weights
+from ._runs import Runs
+
+
+@dataclass(eq=False)
+class AttentionCall:
+    """What one attention is given.
+
+    Attributes:
+        query: ``(B, H, N, D)``.
+        key: ``(B, G, M, D)``, G divides H.
+        value: ``(B, G, M, Dv)``.
+        scale: factor of the dot products.
+        runs: the run of keys that each query may read; None for all.
+        allowed: bool, broadcasts to ``(B, H, N, M)``, True may be read, beside what `runs` says.
+        bias: float, broadcasts to ``(B, H, N, M)``, added to the scores.
+        softcap: c of ``c * tanh(score / c)``.
+        sink: ``(H,)`` logits that join the denominator only.
+        dropout: probability with which a weight is dropped.
+        window: how many keys a query reads at most, itself included, where the model says so.
+        kind: "self" or "cross" where that is known.
+        cached: keys may come from a cache of earlier calls.
+        packed: several texts lie in one row.
+        decodes: whether the module says that it is causal (a decoder's), where it says so.
+        padding: bool ``(B, M)``, True for keys that are no padding, where the call itself says so.
+    """
+
+    query: Tensor
+    key: Tensor
+    value: Tensor
+    scale: float
+    runs: Runs | None = None
+    allowed: Tensor | None = None
+    bias: Tensor | None = None
+    softcap: float | None = None
+    sink: Tensor | None = None
+    dropout: float = 0.0
+    window: int | None = None
+    kind: Literal["self", "cross"] | None = None
+    cached: bool = True
+    packed: bool = False
+    decodes: bool | None = None
+    padding: Tensor | None = None
+
+    def reads_causally(self) -> bool:
+        """Whether no query reads a later key: by the module's word, else by the mask itself."""
+        if self.decodes is not None:
+            return self.decodes
+        queries, keys = self.query.shape[2], self.key.shape[2]
+        if self.runs is not None and (Runs.causal(queries, keys).stop >= self.runs.stop).all():
+            return True
+        if self.allowed is None or queries != keys or queries < 2:
+            return False
+        return not bool(torch.triu(self.allowed.detach(), 1).any())
+
+    def observe(self, **statistics: Any) -> Observation:
+        """Output ``(B, H, N, Dv)``, logsumexp ``(B, H, N)``, and the statistics that `qkv.observe` is asked for.
+
+        Where autograd is watching, or weights are dropped, the output comes from PyTorch's own operations.
+        """
+        with torch.no_grad():
+            seen = observe(on_cpu(self.query), on_cpu(self.key), on_cpu(self.value), **self._options(), **statistics)
+        if self.needs_gradient() or self.dropout:
+            seen.output = self._differentiable()
+        seen.output = seen.output.to(self.query.device)
+        return seen
+
+    def weights(self, lse: Tensor) -> Tensor:
+        """All weights ``(B, H, N, M)`` in the query's dtype, for a caller that asked its model for them."""
+        with torch.no_grad():
+            found: Tensor = weights(on_cpu(self.query), on_cpu(self.key), lse=lse, **self._options())
+        return found.to(self.query.device, self.query.dtype)
+
+    def mask(self) -> Any:
+        """The mask for `qkv.attend`."""
+        allowed = on_cpu(self.allowed)
+        return allowed if self.runs is None else self.runs if allowed is None else self.runs & allowed
+
+    def needs_gradient(self) -> bool:
+        """Autograd is watching."""
+        inputs = (self.query, self.key, self.value, self.bias, self.sink)
+        return torch.is_grad_enabled() and any(t is not None and t.requires_grad for t in inputs)
+
+    def _options(self) -> dict[str, Any]:
+        return {
+            "mask": self.mask(),
+            "bias": on_cpu(self.bias),
+            "scale": self.scale,
+            "softcap": self.softcap,
+            "sink": on_cpu(self.sink),
+        }
+
+    def _differentiable(self) -> Tensor:
+        """Output ``(B, H, N, Dv)`` by PyTorch's own operations, for a model that is trained meanwhile."""
+        group = self.query.shape[1] // self.key.shape[1]
+        key, value = self.key.repeat_interleave(group, 1), self.value.repeat_interleave(group, 1)
+        scores = self.query @ key.transpose(-1, -2) * self.scale
+        if self.softcap is not None:
+            scores = self.softcap * torch.tanh(scores / self.softcap)
+        if self.bias is not None:
+            scores = scores + self.bias
+        for allowed in (
+            self.allowed,
+            None if self.runs is None else torch.from_numpy(self.runs.dense(key.shape[2]))[:, None],
+        ):
+            if allowed is not None:
+                scores = scores.masked_fill(~allowed.to(scores.device), torch.finfo(scores.dtype).min)
+        if self.sink is not None:
+            sink = self.sink.to(scores.dtype).reshape(1, -1, 1, 1).expand(*scores.shape[:-1], 1)
+            scores = torch.cat([scores, sink], -1)
+        found = torch.softmax(scores.float(), -1).to(value.dtype)[..., : key.shape[2]]
+        return functional.dropout(found, self.dropout) @ value
+
+
+def on_cpu(tensor: Tensor | None) -> Any:
+    """The numbers alone, where the kernel reads them."""
+    return None if tensor is None else tensor.detach().cpu()
