@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Any, Literal, TypeAlias, cast, get_args
 
@@ -36,7 +37,7 @@ class ScoreShape:
     @property
     def batches(self) -> int:
         """How many there are once the batch axes are one."""
-        return int(np.prod(self.batch, dtype=np.int64))
+        return math.prod(self.batch)
 
     @property
     def flat(self) -> tuple[int, int, int, int]:
