@@ -82,9 +82,30 @@ struct Counter {
 
 }  // namespace
 
-void attend(const Problem &problem, int threads, const std::function<bool()> &interrupted) {
-    const Kernel &kernel = chosen_kernel();
-    Split split = split_of(problem, kernel, threads);
+Choice choose(const Problem &problem, int threads) {
+    Choice choice{};
+    choice.kernel = &chosen_kernel();
+    choice.arithmetic = problem.dtype == Dtype::float64   ? "float64"
+                        : problem.dtype == Dtype::float32 ? "float32"
+                                                          : "float32, read block by block";
+    choice.split = split_of(problem, *choice.kernel, threads);
+    choice.threads = useful_threads(problem, choice.split, threads);
+    choice.tile_rows = is_double(problem.dtype) ? choice.kernel->tile_rows_double : choice.kernel->tile_rows_float;
+    if (problem.received || problem.block_map)
+        choice.kept_bytes = choice.split.tiles * problem.keys * choice.tile_rows * (is_double(problem.dtype) ? 8 : 4);
+    return choice;
+}
+
+std::string Choice::path() const {
+    std::string words = "tiles of " + std::to_string(tile_rows) + " queries, " + std::to_string(split.tiles) + " to a block of keys";
+    if (split.fold > 1) words += ", " + std::to_string(split.fold) + " query heads of a key head together";
+    return words;
+}
+
+Choice attend(const Problem &problem, int threads, const std::function<bool()> &interrupted) {
+    const Choice choice = choose(problem, threads);
+    const Kernel &kernel = *choice.kernel;
+    Split split = choice.split;
     std::vector<double> received;
     if (problem.received) {
         received.resize((size_t)(problem.batch * problem.heads * split.tasks_per_unit * problem.keys));
@@ -100,11 +121,12 @@ void attend(const Problem &problem, int threads, const std::function<bool()> &in
                                },
                                &counter};
     std::atomic<int> failures{0};
-    run_on_threads(useful_threads(problem, split, threads), [&] {
+    run_on_threads(choice.threads, [&] {
         if (!kernel.run(problem, split, source)) failures.fetch_add(1);
     });
     if (failures.load()) throw std::bad_alloc();
     if (problem.received) is_double(problem.dtype) ? sum_received<double>(problem, split) : sum_received<float>(problem, split);
+    return choice;
 }
 
 }  // namespace qkv

@@ -196,11 +196,23 @@ struct Signals {
     }
 };
 
-void attend(In query, In key, In value, Out output, const std::string &dtype, double scale, double softcap,
+// What was chosen, in the words of qkv info --explain.
+nb::dict described(const qkv::Choice &choice) {
+    nb::dict told;
+    told["isa"] = choice.kernel->name;
+    told["path"] = choice.path();
+    told["arithmetic"] = choice.arithmetic;
+    told["threads"] = choice.threads;
+    told["tasks"] = choice.split.tasks;
+    told["kept_bytes"] = choice.kept_bytes;
+    return told;
+}
+
+nb::dict attend(In query, In key, In value, Out output, const std::string &dtype, double scale, double softcap,
             std::optional<In> sink, In start, In stop, nb::sequence residual, nb::sequence bias, int64_t offset,
             std::optional<Out> lse, std::optional<Out> entropy, std::optional<Out> max_score, std::optional<Out> distance,
             std::optional<Out> top_indices, std::optional<Out> top_weights, std::optional<Out> received,
-            std::optional<Out> block_map, int64_t block_rows, int64_t block_columns, int threads) {
+            std::optional<Out> block_map, int64_t block_rows, int64_t block_columns, int threads, bool compute) {
     Problem problem{};
     Held held;
     problem.dtype = dtype_of(dtype);
@@ -260,12 +272,15 @@ void attend(In query, In key, In value, Out output, const std::string &dtype, do
     }
     require(threads >= 1, "threads", "at least 1");
 
+    if (!compute) return described(qkv::choose(problem, threads));
     Signals signals;
+    qkv::Choice choice;
     {
         nb::gil_scoped_release released;
-        qkv::attend(problem, threads, [&] { return signals.pending(); });
+        choice = qkv::attend(problem, threads, [&] { return signals.pending(); });
     }
     if (signals.raised) throw nb::python_error();
+    return described(choice);
 }
 
 }  // namespace
@@ -276,7 +291,9 @@ NB_MODULE(_native, module) {
                "sink"_a.none(), "start"_a, "stop"_a, "residual"_a, "bias"_a, "offset"_a, "lse"_a.none(), "entropy"_a.none(),
                "max_score"_a.none(), "distance"_a.none(), "top_indices"_a.none(), "top_weights"_a.none(),
                "received"_a.none(), "block_map"_a.none(), "block_rows"_a, "block_columns"_a, "threads"_a,
-               "Fill what is asked for from validated arrays (batch, heads, length, dim); releases the GIL.");
+               "compute"_a = true,
+               "Fill what is asked for from validated arrays (batch, heads, length, dim), releasing the GIL, or with compute=False "
+               "fill nothing; return what was chosen.");
     module.def("isa", [] { return std::string(qkv::chosen_kernel().name); },
                "The instruction set in use: the widest that this machine runs, or the one that QKV_ISA names.");
     module.def("isas", &qkv::available_kernels, "The instruction sets that this machine runs, the plainest first.");

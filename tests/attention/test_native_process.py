@@ -205,7 +205,12 @@ WRONG = {
 
 
 def test_the_module_takes_what_fits() -> None:
-    assert module.attend(**arguments()) is None
+    told = module.attend(**arguments())
+    assert told["threads"] == 1
+    assert told["isa"] == module.isa()
+    given = arguments()
+    assert module.attend(**given, compute=False) == told
+    assert (given["output"] == 1).all()
 
 
 @pytest.mark.parametrize("name", WRONG)

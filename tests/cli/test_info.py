@@ -70,3 +70,29 @@ def test_a_wrong_instruction_set_is_one_clear_line() -> None:
     assert told.returncode != 0
     assert told.stderr.startswith("qkv: QKV_ISA: expected one of the instruction sets")
     assert "Traceback" not in told.stderr
+
+
+def test_a_call_of_ones_own() -> None:
+    text = " ".join(run("--explain", "heads=8", "key_heads=2", "queries=1", "keys=500", "dtype=bfloat16").split())
+    assert "bfloat16, query (1, 8, 1, 64), key (1, 2, 500, 64)" in text
+    assert "all visited" in text
+    words = ("queries=100", "window=9", "mask=array", "bias=alibi", "softcap=30", "statistics=received,top_k")
+    called = json.loads(run("--json", "--explain", *words))["call"]
+    assert called["keys"] == "9.6% within bounds, the others are skipped"
+    assert called["mask"] == "an array of booleans read block by block"
+    assert called["statistics"].startswith("lse, top_k, received; ")
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--explain", "rows=3"], r"explain: expected words like queries=1 .* got 'rows=3'"),
+        (["--explain", "queries=many"], "queries: expected a whole number from 1 on, got 'many'"),
+        (["--explain", "dtype=int8"], "dtype: expected float32, bfloat16, float16, float64, got 'int8'"),
+        (["--explain", "statistics=all"], "statistics: expected entropy, .*, got 'all'"),
+        (["queries=3"], "info: expected no words without --explain"),
+    ],
+)
+def test_words_that_are_not_understood(words: list[str], message: str) -> None:
+    with pytest.raises(qkv.ArgumentError, match=message):
+        run(*words)

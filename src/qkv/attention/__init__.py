@@ -1,5 +1,6 @@
 """Attention over arrays: computed, observed, recomputed window by window, and taken apart step by step."""
 
+from . import _explain
 from . import reference as reference
 from ._attend import attend as attend
 from ._attend import observe as observe
@@ -23,3 +24,5 @@ from ._steps import steps as steps
 from ._steps import steps_from_inputs as steps_from_inputs
 from ._weights import weights as weights
 from .reference import Steps as Steps
+
+_explain.log_calls()

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from typing import SupportsFloat
+from typing import Any, SupportsFloat
 
 from .._typing import Array
-from ._backends._choose import run
+from ._backends._choose import explain, run
 from ._biases import Bias
 from ._mask import Mask
-from ._observation import Observation, Request
+from ._observation import STATISTICS, Observation, Request
 from ._prepare import prepare
 from ._scores import Align
 
@@ -130,3 +130,20 @@ def observe(
     found, outputs = request.allocate(problem, output=problem.dtype)
     run(problem, outputs)
     return Observation(**found)
+
+
+def explained(query: Array, key: Array, value: Array, **options: Any) -> dict[str, str]:
+    """Which path `observe` would take with the same arguments, as rows of a table; nothing is computed.
+
+    >>> import numpy as np
+    >>> import qkv
+    >>> x = np.zeros((8, 1000, 64), np.float32)
+    >>> explained(x, x, x, mask=qkv.Causal())["keys"]
+    '50.0% within bounds, the others are skipped'
+    """
+    asked = {name: options.pop(name) for name in list(options) if name in STATISTICS}
+    request = Request(**asked)
+    plain = {"mask": None, "bias": None, "scale": None, "softcap": None, "sink": None}
+    problem = prepare(query, key, value, **{**plain, **options}, align=request.align)
+    _, outputs = request.allocate(problem, output=problem.dtype)
+    return explain(problem, outputs)

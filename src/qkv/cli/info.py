@@ -13,7 +13,9 @@ import typer
 from rich.padding import Padding
 from rich.table import Table
 
+from ..errors import ArgumentError
 from ._app import app
+from ._explain import explain_call
 from ._terminal import console, palette
 
 _PACKAGES = ("numpy", "torch", "transformers", "tokenizers", "safetensors", "ml_dtypes")
@@ -87,14 +89,28 @@ def _version(name: str) -> str | None:
 def info(
     as_json: Annotated[bool, typer.Option("--json", help="Print the facts as JSON.")] = False,
     explain: Annotated[bool, typer.Option("--explain", help="Say which path a call takes, and why.")] = False,
+    call: Annotated[
+        list[str] | None,
+        typer.Argument(
+            help="With --explain, a call of your own: heads=32 key_heads=8 queries=1 keys=8192 mask=causal ..."
+        ),
+    ] = None,
 ) -> None:
     """Show what runs here: version, instruction set, threads, libraries, cache.
 
-    QKV_ISA (baseline, avx2, avx512) and QKV_THREADS choose another instruction set or number of threads.
+    QKV_ISA (baseline, avx2, avx512) and QKV_THREADS choose another instruction set or number of threads; QKV_LOG=1
+    prints the path of every call that a program makes. Words that describe a call: batch, heads, key_heads, queries,
+    keys, head_dim, value_dim (numbers), dtype, mask (none, causal, array), window, bias (none, alibi, array), softcap,
+    statistics (entropy, max_score, top_k, received, block_map, distance, with commas).
     """
+    if call and not explain:
+        raise ArgumentError(f"info: expected no words without --explain, got {' '.join(call)!r}")
+    taken = explain_call(call) if call else None
     found = facts()
     if as_json:
-        answer = {**found, "paths": dict(_PATHS)} if explain else {**found}
+        answer: dict[str, object] = {**found, "paths": dict(_PATHS)} if explain else {**found}
+        if taken:
+            answer["call"] = taken
         typer.echo(json.dumps(answer, indent=2))
         return
     others = [name for name in found["isas"] if name != found["isa"]]
@@ -108,6 +124,9 @@ def info(
         ("cache", found["cache"]),
     ]
     terminal = console()
+    if taken:
+        terminal.print(_table(list(taken.items())))
+        return
     terminal.print(_table(rows))
     if explain:
         terminal.print("\nWhich path a call of attend or observe takes:\n")

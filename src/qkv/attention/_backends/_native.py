@@ -7,6 +7,7 @@ instruction set (otherwise the widest that the machine runs). Results do not dep
 from __future__ import annotations
 
 import os
+from logging import DEBUG
 from typing import Any
 
 import numpy as np
@@ -14,6 +15,7 @@ from numpy.typing import NDArray
 
 from ...errors import KernelError
 from .. import _native
+from .._explain import explained, log, log_call
 from .._plan import MaskStep, Plan
 from . import DType, Outputs
 
@@ -28,9 +30,32 @@ def attend(
     Raises:
         KernelError: where `QKV_ISA` or `QKV_THREADS` ask for what this machine has not.
     """
+    told = _call(query, key, value, plan, outputs, dtype=dtype)
+    if log.isEnabledFor(DEBUG):
+        log_call(explained(query, key, value, plan, outputs, dtype=dtype, told=told))
+
+
+def explain(
+    query: NDArray[Any], key: NDArray[Any], value: NDArray[Any], plan: Plan, outputs: Outputs, *, dtype: DType
+) -> dict[str, str]:
+    """Which path the same call would take; nothing is read but shapes, and nothing is filled."""
+    told = _call(query, key, value, plan, outputs, dtype=dtype, compute=False)
+    return explained(query, key, value, plan, outputs, dtype=dtype, told=told)
+
+
+def _call(
+    query: NDArray[Any],
+    key: NDArray[Any],
+    value: NDArray[Any],
+    plan: Plan,
+    outputs: Outputs,
+    *,
+    dtype: DType,
+    compute: bool = True,
+) -> dict[str, Any]:
     isa()
     rows, columns = outputs.block
-    _native.attend(
+    return _native.attend(
         query,
         key,
         value,
@@ -55,6 +80,7 @@ def attend(
         block_rows=rows,
         block_columns=columns,
         threads=threads(),
+        compute=compute,
     )
 
 
