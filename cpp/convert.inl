@@ -83,33 +83,38 @@ template <class T> struct Block {
     int64_t stride;
 };
 
+// Rows a multiple of a kilobyte apart would fight for the same few lines of the cache.
+inline bool crowded(int64_t stride_bytes) { return stride_bytes % 1024 == 0; }
+
 template <class T>
 Block<T> load_block(const Problem &problem, const Array &array, int64_t batch, int64_t head, int64_t first, int64_t count,
                     int64_t width, T *copy) {
     if (width == 0) return {copy, 0};  // values of no dimensions: statistics alone are wanted
     const int64_t size = bytes_of(problem.dtype);
     const int64_t stride = array.stride[2];
-    const char *from = array.data + (batch * array.stride[0] + head * array.stride[1] + first * stride) * size;
-    // Rows a multiple of a kilobyte apart would fight for the same few lines of the cache.
-    const bool in_place = size == (int64_t)sizeof(T) && stride * size % 1024 != 0;
-    if (in_place) return {(const T *)from, stride};
+    const char *from = array.at(batch, head, first, size);
+    if (size == (int64_t)sizeof(T) && !crowded(stride * size)) return {(const T *)from, stride};
     for (int64_t row = 0; row < count; ++row) load_row(problem.dtype, from + row * stride * size, width, copy + row * width);
     return {copy, width};
 }
 
+// The bits of a number but its sign; those of infinity.
 inline uint32_t size_bits(float value) { return to_bits(value) & 0x7fffffff; }
 inline uint64_t size_bits(double value) {
     uint64_t bits;
     __builtin_memcpy(&bits, &value, sizeof bits);
     return bits & 0x7fffffffffffffff;
 }
+inline uint16_t size_bits(uint16_t bfloat16) { return bfloat16 & 0x7fff; }
+template <class E> inline auto infinite_bits() { return size_bits(infinity<E>); }
+template <> inline auto infinite_bits<uint16_t>() { return (uint16_t)0x7f80; }
 
-template <class T> bool all_finite(Block<T> block, int64_t count, int64_t width) {
-    auto largest = size_bits((T)0);
+template <class E> bool all_finite(Block<E> block, int64_t count, int64_t width) {
+    auto largest = size_bits((E)0);
     for (int64_t row = 0; row < count; ++row)
         for (int64_t i = 0; i < width; ++i) {
             const auto bits = size_bits(block.data[row * block.stride + i]);
             largest = bits > largest ? bits : largest;
         }
-    return largest < size_bits(infinity<T>);
+    return largest < infinite_bits<E>();
 }

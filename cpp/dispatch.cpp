@@ -7,7 +7,7 @@ namespace qkv {
 
 extern const Kernel kernel_baseline;
 #if defined(QKV_X86)
-extern const Kernel kernel_avx2, kernel_avx512;
+extern const Kernel kernel_avx2, kernel_avx512, kernel_avx512_bf16;
 #endif
 
 namespace {
@@ -26,7 +26,8 @@ std::vector<Candidate> candidates() {
     const bool avx512 = avx2 && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
                         __builtin_cpu_supports("avx512cd") && __builtin_cpu_supports("avx512dq") &&
                         __builtin_cpu_supports("avx512vl");
-    return {{&kernel_baseline, true}, {&kernel_avx2, avx2}, {&kernel_avx512, avx512}};
+    const bool bf16 = avx512 && __builtin_cpu_supports("avx512bf16");
+    return {{&kernel_baseline, true}, {&kernel_avx2, avx2}, {&kernel_avx512, avx512}, {&kernel_avx512_bf16, bf16}};
 #else
     return {{&kernel_baseline, true}};
 #endif

@@ -5,46 +5,53 @@ template <class T> struct ExpConstants;
 template <> struct ExpConstants<float> {
     static constexpr float lowest = -87.0f;  // below, the result is 0: it would leave the normal numbers
     static constexpr float magic = 12582912.0f + 127.0f;  // 1.5 * 2^23 + the exponent's bias: adding it rounds to an integer
-    static constexpr float ln2_high = 0.693359375f, ln2_low = -2.12194440e-4f;
     static constexpr int mantissa = 23;
-    // Cephes' expf: 1 + r + r^2 * p(r), within 1 ulp on |r| <= ln(2) / 2.
-    static constexpr float tail[] = {1.9875691500e-4f, 1.3981999507e-3f, 8.3334519073e-3f,
-                                     4.1665795894e-2f, 1.6666665459e-1f, 5.0000001201e-1f};
+    // 2^r = 1 + r * p(r) on |r| <= 1/2, the polynomial whose largest relative error is least: 2e-9.
+    static constexpr float tail[] = {1.5353362e-4f, 1.3398875e-3f, 9.6184369e-3f, 5.5503324e-2f, 2.4022648e-1f, 6.9314718e-1f};
 };
 
 template <> struct ExpConstants<double> {
     static constexpr double lowest = -708.0;
     static constexpr double magic = 6755399441055744.0 + 1023.0;
-    static constexpr double ln2_high = 6.93145751953125e-1, ln2_low = 1.42860682030941723212e-6;
     static constexpr int mantissa = 52;
-    // Taylor's series to r^13: what is left is below 5e-18.
-    static constexpr double tail[] = {1.0 / 6227020800, 1.0 / 479001600, 1.0 / 39916800, 1.0 / 3628800,
-                                      1.0 / 362880,     1.0 / 40320,     1.0 / 5040,     1.0 / 720,
-                                      1.0 / 120,        1.0 / 24,        1.0 / 6,        1.0 / 2};
+    // Taylor's series, ln(2)^k / k! to r^13: what is left is below 5e-18.
+    static constexpr double tail[] = {1.3691488853904124e-12, 2.5678435993488196e-11, 4.44553827187081e-10,
+                                      7.054911620801121e-09, 1.0178086009239696e-07, 1.3215486790144305e-06,
+                                      1.5252733804059838e-05, 0.00015403530393381606, 0.0013333558146428441,
+                                      0.009618129107628477, 0.055504108664821576, 0.2402265069591007,
+                                      0.6931471805599453};
 };
 
-// exp(x) for lowest <= x <= 0; NaN stays NaN; exactly 1 at 0, so that rescaling by it changes no bit.
-template <class T> QKV_INLINE Vector<T> exp_in_range(Vector<T> x) {
+// p * 2^whole, but 0 where x is below `lowest`. `shifted` is `whole` as the magic number leaves it.
+template <class T> QKV_INLINE Vector<T> scale_exponent(Vector<T> p, Vector<T> shifted, Vector<T> whole, Vector<T> x) {
+#if defined(__AVX512F__)
+    if constexpr (sizeof(T) == sizeof(float)) {
+        const __mmask16 keep = _mm512_cmp_ps_mask((__m512)x, _mm512_set1_ps(ExpConstants<T>::lowest), _CMP_NLT_UQ);
+        return (Vector<T>)_mm512_maskz_scalef_ps(keep, (__m512)p, (__m512)whole);
+    }
+#endif
+    (void)whole;
+    const Vector<T> value = p * (Vector<T>)((IntVector<T>)shifted << ExpConstants<T>::mantissa);
+    return x < ExpConstants<T>::lowest ? Vector<T>{} : value;
+}
+
+// exp(x) for x <= 0, as a power of 2: 0 below `lowest`, NaN stays NaN, and exactly 1 at 0, so that rescaling by it changes no
+// bit. The rounding of x * log2(e) is relative to x, so it matters less than exp(x) shrinks.
+template <class T> QKV_INLINE Vector<T> exp_of(Vector<T> x) {
     using C = ExpConstants<T>;
-    const Vector<T> shifted = x * (T)1.4426950408889634074 + C::magic;
+    const Vector<T> power = x * (T)1.4426950408889634074;
+    const Vector<T> shifted = power + C::magic;
     const Vector<T> whole = shifted - C::magic;
-    const Vector<T> r = x - whole * C::ln2_high - whole * C::ln2_low;
+    const Vector<T> r = power - whole;
     Vector<T> p = splat<T>(C::tail[0]);
 #pragma GCC unroll 16
     for (int i = 1; i < (int)(sizeof C::tail / sizeof(T)); ++i) p = p * r + C::tail[i];
-    p = p * (r * r) + r + (T)1;
-    return p * (Vector<T>)((IntVector<T>)shifted << C::mantissa);
+    return scale_exponent<T>(p * r + (T)1, shifted, whole, x);
 }
 
 template <class T> QKV_INLINE Vector<T> clamp_exponent(Vector<T> x) {
     constexpr T lowest = ExpConstants<T>::lowest;
     return x < lowest ? splat<T>(lowest) : x;
-}
-
-// exp(x) for x <= 0; 0 below `lowest`.
-template <class T> QKV_INLINE Vector<T> exp_of(Vector<T> x) {
-    const Vector<T> value = exp_in_range<T>(clamp_exponent<T>(x));
-    return x < ExpConstants<T>::lowest ? Vector<T>{} : value;
 }
 
 // (1 - e) / (1 + e) with e = exp(-2|x|); near 0, where that loses digits, the first terms of the series.

@@ -6,6 +6,10 @@
 #include <stdint.h>
 #include <stdlib.h>
 
+#if defined(__AVX2__)
+#include <immintrin.h>
+#endif
+
 #include "problem.h"
 
 namespace qkv {
@@ -15,6 +19,7 @@ namespace {
 #include "exp.inl"
 #include "convert.inl"
 #include "product.inl"
+#include "pairs.inl"
 #include "tile.inl"
 #include "mask.inl"
 #include "bias.inl"
@@ -27,7 +32,7 @@ template <class T> struct Workspace {
     static constexpr int64_t width = QKV_VECTORS * lanes<T>;
     bool keep;  // scores of all keys are kept until the tile is closed
     int64_t blocks, wide;
-    Buffer<T> query, output, scores, reference, top_score, key, value, row, line, across;
+    Buffer<T> query, output, scores, reference, weights, top_score, key, value, row, line, across;
     Buffer<int64_t> top_index;
     Buffer<double> map_row;
     Buffer<uint8_t> mask;
@@ -40,8 +45,9 @@ template <class T> struct Workspace {
           output(split.tiles * p.value_dim * width),
           scores(keep ? split.tiles * p.keys * width : keys_in_block * width),
           reference(keep ? split.tiles * blocks * width : 0),
+          weights(keys_in_block * width),
           top_score(split.tiles * p.ranked * width),
-          key(keys_in_block * p.dim),
+          key(keys_in_block * (p.dim + 1)),
           value(keys_in_block * p.value_dim),
           row(p.dim),
           line(keys_in_block + width),
@@ -51,24 +57,26 @@ template <class T> struct Workspace {
           mask(p.mask_depth * keys_in_block * width) {}
 
     bool ok() const {
-        return query.ok && output.ok && scores.ok && reference.ok && top_score.ok && key.ok && value.ok && row.ok && line.ok &&
+        return query.ok && output.ok && scores.ok && reference.ok && weights.ok && top_score.ok && key.ok && value.ok && row.ok && line.ok &&
                across.ok && top_index.ok && map_row.ok && mask.ok;
     }
 };
 
 // One tile against one block of keys.
-template <class T, int Q>
+template <class P, class T, int Q>
 void visit(Tile<T, Q> &tile, const Problem &problem, Workspace<T> &space, int64_t batch, int64_t from, int64_t stop,
-           Block<T> keys, Block<T> values, bool guarded) {
+           Block<typename P::Element> keys, Block<typename P::Element> values, bool guarded) {
     constexpr int L = lanes<T>, width = Tile<T, Q>::width;
     const int64_t first = from > tile.low ? from : tile.low;
     const int64_t count = (stop < tile.high ? stop : tile.high) - first;
     if (count <= 0) return;
     keys.data += (first - from) * keys.stride;
-    values.data += (first - from) * values.stride;
+    values.data += (first / P::terms - from / P::terms) * values.stride;
+    const int64_t depth = (first + count + P::terms - 1) / P::terms - first / P::terms;
     T *scores = space.keep ? tile.scores + first * width : tile.scores;
+    T *weights = P::terms == 1 ? scores : space.weights.data;
 
-    multiply_keys<T, Q>(keys, count, tile.query, problem.dim, scores);
+    multiply_keys<P, Q>(keys, count, tile.query, problem.dim, P::score_factor(problem), scores);
     if (problem.softcap != 0) {
         const T cap = (T)problem.softcap, inverse = (T)(1 / problem.softcap);
         for (int64_t at = 0; at < count * width; at += L) store(scores + at, tanh_of<T>(load(scores + at) * inverse) * cap);
@@ -87,15 +95,15 @@ void visit(Tile<T, Q> &tile, const Problem &problem, Workspace<T> &space, int64_
         for (int q = 0; q < Q; ++q) store(tile.reference + from / keys_in_block * width + q * L, top[q]);
 
     Vector<T> rescale[Q];
-    soften(tile, problem, first, count, scores, tops, rescale);
+    soften<P>(tile, problem, first, count, scores, space.keep, tops, weights, rescale);
     if (guarded)
-        multiply_values<T, Q, true>(values, count, scores, problem.value_dim, rescale, tile.output);
+        multiply_values<P, Q, true>(values, depth, weights, problem.value_dim, rescale, tile.output);
     else
-        multiply_values<T, Q, false>(values, count, scores, problem.value_dim, rescale, tile.output);
+        multiply_values<P, Q, false>(values, depth, weights, problem.value_dim, rescale, tile.output);
 }
 
 // Rows first .. last of a unit, as tiles that share each block of keys.
-template <class T, int Q>
+template <class P, int Q, class T = typename P::Real>
 void attend_rows(const Problem &problem, const Split &split, Workspace<T> &space, int64_t batch, int64_t unit, int64_t first,
                  int64_t last, Columns<T> &columns) {
     constexpr int width = Tile<T, Q>::width;
@@ -111,7 +119,7 @@ void attend_rows(const Problem &problem, const Split &split, Workspace<T> &space
         tile.top_score = space.top_score.data + used * problem.ranked * width;
         tile.top_index = space.top_index.data + used * problem.ranked * width;
         const int rows = (int)(last - row < width ? last - row : width);
-        open_tile(tile, problem, split.fold, batch, unit, row, rows, space.row.data);
+        open_tile<P>(tile, problem, split.fold, batch, unit, row, rows, space.row.data);
         low = tile.low < low ? tile.low : low;
         high = tile.high > high ? tile.high : high;
     }
@@ -121,11 +129,12 @@ void attend_rows(const Problem &problem, const Split &split, Workspace<T> &space
         const int64_t from = block < low ? low : block;
         const int64_t stop = block + keys_in_block < high ? block + keys_in_block : high;
         const int64_t count = stop - from;
-        Block<T> keys = load_block(problem, problem.key, batch, key_head, from, count, problem.dim, space.key.data);
-        Block<T> values = load_block(problem, problem.value, batch, key_head, from, count, problem.value_dim, space.value.data);
+        const auto keys = P::load_keys(problem, batch, key_head, from, count, space.key.data);
+        const auto values = P::load_values(problem, batch, key_head, from, count, space.value.data);
         // A value that is NaN or infinite must not reach the queries that may not attend to it, as 0 * NaN would.
-        const bool guarded = !all_finite(values, count, problem.value_dim);
-        for (int i = 0; i < used; ++i) visit(tiles[i], problem, space, batch, from, stop, keys, values, guarded);
+        const int64_t rows = (stop + P::terms - 1) / P::terms - from / P::terms;
+        const bool guarded = !all_finite(values, rows, problem.value_dim * P::terms);
+        for (int i = 0; i < used; ++i) visit<P>(tiles[i], problem, space, batch, from, stop, keys, values, guarded);
     }
     for (int i = 0; i < used; ++i) {
         close_tile(tiles[i], problem, batch);
@@ -133,7 +142,8 @@ void attend_rows(const Problem &problem, const Split &split, Workspace<T> &space
     }
 }
 
-template <class T> bool work(const Problem &problem, const Split &split, TaskSource source) {
+template <class P> bool work(const Problem &problem, const Split &split, TaskSource source) {
+    using T = typename P::Real;
     Workspace<T> space(problem, split);
     if (!space.ok()) return false;
     for (int64_t i = 0; i < space.wide; ++i) space.map_row.data[i] = 0;
@@ -153,9 +163,9 @@ template <class T> bool work(const Problem &problem, const Split &split, TaskSou
             step = split.tiles * Workspace<T>::width;
             const int64_t stop = row + step < last ? row + step : last;
             if (stop - row <= lanes<T>)
-                attend_rows<T, 1>(problem, split, space, batch, unit, row, stop, columns);
+                attend_rows<P, 1>(problem, split, space, batch, unit, row, stop, columns);
             else
-                attend_rows<T, QKV_VECTORS>(problem, split, space, batch, unit, row, stop, columns);
+                attend_rows<P, QKV_VECTORS>(problem, split, space, batch, unit, row, stop, columns);
         }
         flush_row(problem, batch, columns);
     }
@@ -163,7 +173,11 @@ template <class T> bool work(const Problem &problem, const Split &split, TaskSou
 }
 
 bool run(const Problem &problem, const Split &split, TaskSource source) {
-    return is_double(problem.dtype) ? work<double>(problem, split, source) : work<float>(problem, split, source);
+#if defined(__AVX512BF16__)
+    if (problem.dtype == Dtype::bfloat16) return work<Pairs>(problem, split, source);
+#endif
+    return is_double(problem.dtype) ? work<Plain<double>>(problem, split, source)
+                                    : work<Plain<float>>(problem, split, source);
 }
 
 }  // namespace

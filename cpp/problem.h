@@ -15,6 +15,10 @@ inline bool is_double(Dtype dtype) { return dtype == Dtype::float64; }
 struct Array {
     char *data = nullptr;
     int64_t stride[4] = {0, 0, 0, 0};
+    // A row of elements of `size` bytes.
+    char *at(int64_t batch, int64_t head, int64_t index, int64_t size) const {
+        return data + (batch * stride[0] + head * stride[1] + index * stride[2]) * size;
+    }
 };
 
 // A row of int32 for each batch item; a stride of 0 shares one row.

@@ -13,51 +13,91 @@ template <int R, class Work> QKV_INLINE void by_rows(int64_t first, int64_t coun
     if constexpr (R > 1) by_rows<R / 2>(first, count, work);
 }
 
+// What is multiplied: numbers of the type that is computed in, one at a time.
+template <class T> struct Plain {
+    using Real = T;
+    using Element = T;
+    static constexpr int terms = 1;
+
+    static QKV_INLINE T broadcast(const T *at) { return *at; }
+
+    template <bool guarded> static QKV_INLINE Vector<T> add(Vector<T> sum, T a, Vector<T> b) {
+        const Vector<T> next = sum + a * b;
+        return guarded ? (b == (T)0 ? sum : next) : next;
+    }
+
+    static void load_query(const Problem &problem, const char *from, int lane, int width, T *row, T *to) {
+        load_row(problem.dtype, from, problem.dim, row);
+        for (int64_t d = 0; d < problem.dim; ++d) to[d * width + lane] = row[d] * (T)problem.scale;
+    }
+
+    static T score_factor(const Problem &) { return 1; }
+
+    static Block<T> load_keys(const Problem &problem, int64_t batch, int64_t head, int64_t first, int64_t count, T *copy) {
+        return load_block(problem, problem.key, batch, head, first, count, problem.dim, copy);
+    }
+
+    static Block<T> load_values(const Problem &problem, int64_t batch, int64_t head, int64_t first, int64_t count, T *copy) {
+        return load_block(problem, problem.value, batch, head, first, count, problem.value_dim, copy);
+    }
+
+    // Stores what `weight_of(j, q)` gives for the keys first + j.
+    template <int Q, class WeightOf>
+    static QKV_INLINE void store_weights(int64_t, int64_t count, T *to, WeightOf weight_of) {
+        for (int64_t j = 0; j < count; ++j)
+#pragma GCC unroll 4
+            for (int q = 0; q < Q; ++q, to += lanes<T>) store(to, weight_of(j, q));
+    }
+};
+
 // sum[r] = over t of left[r * row + t * step] * right[t]. `guarded`: a weight of 0 keeps out whatever it multiplies.
-template <class T, int R, int Q, bool guarded>
-QKV_INLINE void multiply(const T *left, int64_t row, int64_t step, const T *right, int64_t depth, Vector<T> (&sum)[R][Q]) {
+template <class P, int R, int Q, bool guarded, class T = typename P::Real>
+QKV_INLINE void multiply(const typename P::Element *left, int64_t row, int64_t step, const T *right, int64_t depth,
+                         Vector<T> (&sum)[R][Q]) {
 #pragma GCC unroll 8
     for (int r = 0; r < R; ++r)
 #pragma GCC unroll 4
         for (int q = 0; q < Q; ++q) sum[r][q] = Vector<T>{};
+#pragma GCC unroll 4
     for (int64_t t = 0; t < depth; ++t) {
         Vector<T> b[Q];
 #pragma GCC unroll 4
         for (int q = 0; q < Q; ++q) b[q] = load(right + (t * Q + q) * lanes<T>);
 #pragma GCC unroll 8
         for (int r = 0; r < R; ++r) {
-            const T a = left[r * row + t * step];
+            const auto a = P::broadcast(left + r * row + t * step);
 #pragma GCC unroll 4
-            for (int q = 0; q < Q; ++q) {
-                const Vector<T> next = sum[r][q] + a * b[q];
-                sum[r][q] = guarded ? (b[q] == (T)0 ? sum[r][q] : next) : next;
-            }
+            for (int q = 0; q < Q; ++q) sum[r][q] = P::template add<guarded>(sum[r][q], a, b[q]);
         }
     }
 }
 
-// scores[j] = keys[j] . queries, for `count` keys.
-template <class T, int Q>
-void multiply_keys(Block<T> keys, int64_t count, const T *queries, int64_t dim, T *scores) {
+// scores[j] = factor * keys[j] . queries, for `count` keys.
+template <class P, int Q, class T = typename P::Real>
+void multiply_keys(Block<typename P::Element> keys, int64_t count, const T *queries, int64_t dim, T factor, T *scores) {
     constexpr int width = Q * lanes<T>;
     by_rows<QKV_ROWS>(0, count, [&](auto rows, int64_t first) QKV_LAMBDA {
         constexpr int R = decltype(rows)::value;
         Vector<T> sum[R][Q];
-        multiply<T, R, Q, false>(keys.data + first * keys.stride, keys.stride, 1, queries, dim, sum);
+        multiply<P, R, Q, false>(keys.data + first * keys.stride, keys.stride, P::terms, queries,
+                                 (dim + P::terms - 1) / P::terms, sum);
         for (int r = 0; r < R; ++r)
-            for (int q = 0; q < Q; ++q) store(scores + (first + r) * width + q * lanes<T>, sum[r][q]);
+            for (int q = 0; q < Q; ++q) {
+                const Vector<T> score = P::terms == 1 ? sum[r][q] : sum[r][q] * factor;
+                store(scores + (first + r) * width + q * lanes<T>, score);
+            }
     });
 }
 
 // output = output * rescale + weights . values. Each block is summed from zero and added once, which keeps digits.
-template <class T, int Q, bool guarded>
-void multiply_values(Block<T> values, int64_t count, const T *weights, int64_t value_dim, const Vector<T> (&rescale)[Q],
-                     T *output) {
+template <class P, int Q, bool guarded, class T = typename P::Real>
+void multiply_values(Block<typename P::Element> values, int64_t depth, const T *weights, int64_t value_dim,
+                     const Vector<T> (&rescale)[Q], T *output) {
     constexpr int width = Q * lanes<T>;
     by_rows<QKV_ROWS>(0, value_dim, [&](auto rows, int64_t first) QKV_LAMBDA {
         constexpr int R = decltype(rows)::value;
         Vector<T> sum[R][Q];
-        multiply<T, R, Q, guarded>(values.data + first, 1, values.stride, weights, count, sum);
+        multiply<P, R, Q, guarded>(values.data + first * P::terms, P::terms, values.stride, weights, depth, sum);
         for (int r = 0; r < R; ++r)
             for (int q = 0; q < Q; ++q) {
                 T *place = output + (first + r) * width + q * lanes<T>;

@@ -11,7 +11,7 @@ template <class T, int Q> struct Tile {
     int64_t low, high;                          // the union of the bounds: keys to visit
     int64_t full_low, full_high;                // their intersection: keys that need no look at the bounds
 
-    T *query;   // (dim, width), scaled
+    T *query;   // (dim, width), as the product wants them
     T *output;  // (value_dim, width), relative to `maximum`
     T *scores;  // (keys visited or of one block, width): scores, then exp(score - reference)
     T *reference;  // (blocks, width): the maximum that each block's exponentials are relative to; for kept scores only
@@ -25,8 +25,8 @@ template <class T, int Q> struct Tile {
     int64_t top_count[width];
 };
 
-// The first task of a tile: which queries, their bounds, the scaled queries with one query a lane, and nothing seen yet.
-template <class T, int Q>
+// The first task of a tile: which queries, their bounds, the queries with one a lane, and nothing seen yet.
+template <class P, class T, int Q>
 void open_tile(Tile<T, Q> &tile, const Problem &problem, int64_t fold, int64_t batch, int64_t unit, int64_t first, int rows,
                T *row_copy) {
     constexpr int width = Tile<T, Q>::width;
@@ -59,18 +59,18 @@ void open_tile(Tile<T, Q> &tile, const Problem &problem, int64_t fold, int64_t b
     }
     const Array &query = problem.query;
     for (int lane = 0; lane < width; ++lane) {
-        const int64_t at = batch * query.stride[0] + tile.head[lane] * query.stride[1] + tile.index[lane] * query.stride[2];
-        load_row(problem.dtype, query.data + at * bytes_of(problem.dtype), problem.dim, row_copy);
-        for (int64_t d = 0; d < problem.dim; ++d) tile.query[d * width + lane] = row_copy[d] * (T)problem.scale;
+        const char *row = query.at(batch, tile.head[lane], tile.index[lane], bytes_of(problem.dtype));
+        P::load_query(problem, row, lane, width, row_copy, tile.query);
     }
     for (int64_t i = 0; i < problem.value_dim * width; ++i) tile.output[i] = 0;
 }
 
-// Turns a block of scores into exp(score - maximum), moves the maximum to `top`, and adds to the sums. Everything is decided
-// lane by lane: where a lane's maximum stays, its rescaling is exactly 1, so a query's bits do not depend on its neighbours.
-template <class T, int Q>
-void soften(Tile<T, Q> &tile, const Problem &problem, int64_t first, int64_t count, T *scores, const T *top,
-            Vector<T> (&rescale)[Q]) {
+// Turns a block of scores into weights exp(score - maximum), moves the maximum to `top`, and adds to the sums. Everything is
+// decided lane by lane: where a lane's maximum stays, its rescaling is exactly 1, so a query's bits do not depend on its
+// neighbours. `kept` weights take the place of the scores, besides being stored as the product wants them.
+template <class P, class T, int Q>
+void soften(Tile<T, Q> &tile, const Problem &problem, int64_t first, int64_t count, T *scores, bool kept, const T *top,
+            T *weights, Vector<T> (&rescale)[Q]) {
     constexpr int L = lanes<T>;
     const bool measured = problem.entropy || problem.distance;
     Vector<T> reference[Q], sum[Q], cross[Q], travel[Q];
@@ -89,26 +89,25 @@ void soften(Tile<T, Q> &tile, const Problem &problem, int64_t first, int64_t cou
         for (int lane = 0; lane < L; ++lane) position[q][lane] = (Int<T>)(tile.index[q * L + lane] + problem.offset - first);
     }
     Vector<T> block_sum[Q] = {}, block_cross[Q] = {}, block_travel[Q] = {};
-    if (!measured) {
-        for (int64_t j = 0; j < count; ++j)
-            for (int q = 0; q < Q; ++q) {
-                T *place = scores + (j * Q + q) * L;
-                const Vector<T> weight = exp_of<T>(load(place) - reference[q]);
-                block_sum[q] += weight;
-                store(place, weight);
-            }
+    kept &= weights != scores;
+    if (!measured && !kept) {
+        P::template store_weights<Q>(first, count, weights, [&](int64_t j, int q) QKV_LAMBDA {
+            const Vector<T> weight = exp_of<T>(load(scores + (j * Q + q) * L) - reference[q]);
+            block_sum[q] += weight;
+            return weight;
+        });
     } else {
-        for (int64_t j = 0; j < count; ++j)
-            for (int q = 0; q < Q; ++q) {
-                T *place = scores + (j * Q + q) * L;
-                const Vector<T> below = load(place) - reference[q];
-                const Vector<T> weight = exp_of<T>(below);
-                const IntVector<T> step = position[q] - (Int<T>)j;
-                block_sum[q] += weight;
-                block_cross[q] += weight * clamp_exponent<T>(below);
-                block_travel[q] += weight * __builtin_convertvector(step < 0 ? -step : step, Vector<T>);
-                store(place, weight);
-            }
+        P::template store_weights<Q>(first, count, weights, [&](int64_t j, int q) QKV_LAMBDA {
+            T *place = scores + (j * Q + q) * L;
+            const Vector<T> below = load(place) - reference[q];
+            const Vector<T> weight = exp_of<T>(below);
+            const IntVector<T> step = position[q] - (Int<T>)j;
+            block_sum[q] += weight;
+            block_cross[q] += weight * clamp_exponent<T>(below);
+            block_travel[q] += weight * __builtin_convertvector(step < 0 ? -step : step, Vector<T>);
+            if (kept) store(place, weight);
+            return weight;
+        });
     }
     for (int q = 0; q < Q; ++q) {
         store(tile.sum + q * L, sum[q] + block_sum[q]);

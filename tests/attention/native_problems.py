@@ -73,6 +73,13 @@ def double(plan: Plan) -> Plan:
     return replace(plan, bias=bias, sink=None if plan.sink is None else plan.sink.astype("float64"))
 
 
+def stored(array: np.ndarray, dtype: DType) -> np.ndarray:
+    """In that dtype: bfloat16 is cut off and kept as uint16, as everywhere below torch."""
+    if dtype == "bfloat16":
+        return (array.astype("float32").view(np.uint32) >> 16).astype(np.uint16)
+    return array.astype(dtype)
+
+
 def simple(
     batch: int = 1,
     heads: int = 1,
@@ -87,7 +94,7 @@ def simple(
 ) -> Problem:
     """Random arrays, every key or the past."""
     rng = np.random.default_rng(seed)
-    query, key, value = (rng.normal(size=(batch, heads, n, dim)).astype(dtype) for n in (queries, keys, keys))
+    query, key, value = (stored(rng.normal(size=(batch, heads, n, dim)), dtype) for n in (queries, keys, keys))
     row = np.arange(queries, dtype=np.int32)[None]
     stop = np.clip(row + 1 + keys - queries, 0, keys) if causal else np.full_like(row, keys)
     plan = {"scale": dim**-0.5, "offset": keys - queries, **plan}
@@ -107,11 +114,7 @@ def problems(draw: st.DrawFn, dtypes: tuple[DType, ...]) -> Problem:
     real = np.float64 if dtype == "float64" else np.float32
 
     def random(count: int, length: int, width: int) -> np.ndarray:
-        array = rng.normal(size=(batch, count, length, width)).astype("float32")
-        if dtype == "bfloat16":
-            halves: np.ndarray = (array.view(np.uint32) >> 16).astype(np.uint16)
-        else:
-            halves = array.astype(dtype)
+        halves = stored(rng.normal(size=(batch, count, length, width)), dtype)
         match draw(st.sampled_from(["plain", "transposed", "reversed", "shared"])):
             case "transposed":
                 return np.ascontiguousarray(halves.swapaxes(1, 2)).swapaxes(1, 2)

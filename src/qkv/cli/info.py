@@ -24,6 +24,7 @@ _PATHS = (
     ("NumPy arrays, CPU tensors", "The compiled kernel. It reads them where they lie and never holds an N x M array."),
     ("float32", "Computed in float32; output and statistics are float32."),
     ("float16, bfloat16", "Read block by block into float32, computed there, rounded once at the end."),
+    ("bfloat16, avx512_bf16", "Multiplied as it is, by pairs, into float32 sums; softmax and statistics in float32."),
     ("float64", "Computed in float64 throughout."),
     ("masks, biases", "Keys that no query of a block may see are skipped; the rest is masked within the block."),
     ("statistics", "In the same pass. received and block_map keep one tile's weights, which is O(M) memory a thread."),
@@ -98,10 +99,10 @@ def info(
 ) -> None:
     """Show what runs here: version, instruction set, threads, libraries, cache.
 
-    QKV_ISA (baseline, avx2, avx512) and QKV_THREADS choose another instruction set or number of threads; QKV_LOG=1
-    prints the path of every call that a program makes. Words that describe a call: batch, heads, key_heads, queries,
-    keys, head_dim, value_dim (numbers), dtype, mask (none, causal, array), window, bias (none, alibi, array), softcap,
-    statistics (entropy, max_score, top_k, received, block_map, distance, with commas).
+    QKV_ISA (baseline, avx2, avx512, avx512_bf16) and QKV_THREADS choose another instruction set or number of threads;
+    QKV_LOG=1 prints the path of every call that a program makes. Words that describe a call: batch, heads, key_heads,
+    queries, keys, head_dim, value_dim (numbers), dtype, mask (none, causal, array), window, bias (none, alibi, array),
+    softcap, statistics (entropy, max_score, top_k, received, block_map, distance, with commas).
     """
     if call and not explain:
         raise ArgumentError(f"info: expected no words without --explain, got {' '.join(call)!r}")

@@ -1,0 +1,98 @@
+// bfloat16 numbers multiplied two at a time, by processors that have an instruction for the dot product of pairs.
+//
+// A 32-bit lane holds two neighbours of the axis that is summed over: two dimensions of a query, or the weights of keys 2i and
+// 2i + 1. Keys are read as they lie, a pair broadcast at a time; values are interleaved by pairs of keys, once for all tiles
+// that share a block. Sums are float32. Weights are rounded to bfloat16 for the product with values alone: logsumexp and all
+// statistics come from the weights as they were. Subnormal numbers count as 0 in the instruction.
+#if defined(__AVX512BF16__)
+
+struct Pairs {
+    using Real = float;
+    using Element = uint16_t;
+    static constexpr int terms = 2;
+
+    static QKV_INLINE __m512i broadcast(const uint16_t *at) {
+        int32_t both;
+        __builtin_memcpy(&both, at, sizeof both);
+        return _mm512_set1_epi32(both);
+    }
+
+    template <bool guarded> static QKV_INLINE Vector<float> add(Vector<float> sum, __m512i a, Vector<float> b) {
+        const __m512i right = (__m512i)b;
+        const __m512i left = guarded ? _mm512_maskz_mov_epi16(_mm512_test_epi16_mask(right, right), a) : a;
+        return (Vector<float>)_mm512_dpbf16_ps((__m512)sum, (__m512bh)left, (__m512bh)right);
+    }
+
+    static int64_t padded(int64_t dim) { return (dim + 1) / 2 * 2; }
+
+    static void load_query(const Problem &problem, const char *from, int lane, int width, float *, float *to) {
+        for (int64_t d = 0; d < problem.dim; d += 2) {
+            uint16_t both[2] = {0, 0};
+            __builtin_memcpy(both, from + d * 2, d + 1 < problem.dim ? 4 : 2);
+            __builtin_memcpy(to + d / 2 * width + lane, both, sizeof both);
+        }
+    }
+
+    // Queries must stay as they are to be exact, so scores are scaled instead.
+    static float score_factor(const Problem &problem) { return (float)problem.scale; }
+
+    static Block<uint16_t> load_keys(const Problem &problem, int64_t batch, int64_t head, int64_t first, int64_t count,
+                                     float *copy) {
+        const int64_t stride = problem.key.stride[2], dim = problem.dim;
+        const uint16_t *from = (const uint16_t *)problem.key.at(batch, head, first, 2);
+        if (dim % 2 == 0 && !crowded(stride * 2)) return {from, stride};
+        uint16_t *to = (uint16_t *)copy;
+        for (int64_t row = 0; row < count; ++row) {
+            __builtin_memcpy(to + row * padded(dim), from + row * stride, (size_t)dim * 2);
+            if (dim % 2) to[row * padded(dim) + dim] = 0;
+        }
+        return {to, padded(dim)};
+    }
+
+    // Row i holds the values of keys 2i and 2i + 1 in turn; a key outside of the run is 0.
+    static Block<uint16_t> load_values(const Problem &problem, int64_t batch, int64_t head, int64_t first, int64_t count,
+                                       float *copy) {
+        const int64_t dim = problem.value_dim;
+        uint16_t *to = (uint16_t *)copy;
+        const auto row_of = [&](int64_t key) {
+            const bool inside = key >= first && key < first + count;
+            return inside ? (const uint16_t *)problem.value.at(batch, head, key, 2) : nullptr;
+        };
+        for (int64_t key = first / 2 * 2; key < first + count; key += 2, to += 2 * dim) {
+            const uint16_t *even = row_of(key), *odd = row_of(key + 1);
+            if (even && odd)
+                for (int64_t d = 0; d < dim; ++d) to[2 * d] = even[d], to[2 * d + 1] = odd[d];
+            else
+                for (int64_t d = 0; d < dim; ++d) to[2 * d] = even ? even[d] : 0, to[2 * d + 1] = odd ? odd[d] : 0;
+        }
+        return {(const uint16_t *)copy, 2 * dim};
+    }
+
+    // Rounds to nearest; halves away from 0. Weights are positive, and a NaN stays one in the sum of weights.
+    static QKV_INLINE Vector<float> pack(Vector<float> even, Vector<float> odd) {
+        typedef uint32_t Bits __attribute__((vector_size(64)));
+        const Bits low = ((Bits)even + 0x8000) >> 16, high = ((Bits)odd + 0x8000) & 0xffff0000;
+        return (Vector<float>)(low | high);
+    }
+
+    // Packs what `weight_of(j, q)` gives for the keys first + j, pairs beginning at even keys.
+    template <int Q, class WeightOf>
+    static QKV_INLINE void store_weights(int64_t first, int64_t count, float *to, WeightOf weight_of) {
+        int64_t j = 0;
+        const auto next = [&](auto even, auto odd) QKV_LAMBDA {
+#pragma GCC unroll 4
+            for (int q = 0; q < Q; ++q, to += lanes<float>) {
+                const Vector<float> low = even(q);
+                store(to, pack(low, odd(q)));
+            }
+        };
+        const auto none = [](int) QKV_LAMBDA { return Vector<float>{}; };
+        const auto here = [&](int q) QKV_LAMBDA { return weight_of(j, q); };
+        const auto after = [&](int q) QKV_LAMBDA { return weight_of(j + 1, q); };
+        if (first % 2) next(none, here), ++j;
+        for (; j + 1 < count; j += 2) next(here, after);
+        if (j < count) next(here, none);
+    }
+};
+
+#endif
