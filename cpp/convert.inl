@@ -62,19 +62,18 @@ inline void load_row(Dtype, const char *from, int64_t count, double *to) {
     __builtin_memcpy(to, from, (size_t)count * sizeof(double));
 }
 
-// Writes every `step`-th number of `from`, times `factor`.
-inline void store_row(Dtype dtype, const float *from, int64_t step, float factor, int64_t count, char *to) {
+inline void store_row(Dtype dtype, const float *from, int64_t count, char *to) {
     if (dtype == Dtype::float32) {
-        for (int64_t i = 0; i < count; ++i) ((float *)to)[i] = from[i * step] * factor;
+        __builtin_memcpy(to, from, (size_t)count * sizeof(float));
     } else if (dtype == Dtype::bfloat16) {
-        for (int64_t i = 0; i < count; ++i) ((uint16_t *)to)[i] = to_bfloat16(from[i * step] * factor);
+        for (int64_t i = 0; i < count; ++i) ((uint16_t *)to)[i] = to_bfloat16(from[i]);
     } else {
-        for (int64_t i = 0; i < count; ++i) ((uint16_t *)to)[i] = to_float16(from[i * step] * factor);
+        for (int64_t i = 0; i < count; ++i) ((uint16_t *)to)[i] = to_float16(from[i]);
     }
 }
 
-inline void store_row(Dtype, const double *from, int64_t step, double factor, int64_t count, char *to) {
-    for (int64_t i = 0; i < count; ++i) ((double *)to)[i] = from[i * step] * factor;
+inline void store_row(Dtype, const double *from, int64_t count, char *to) {
+    __builtin_memcpy(to, from, (size_t)count * sizeof(double));
 }
 
 // A block of keys or values, ready to be read: in place, or a copy in the type that is computed in.

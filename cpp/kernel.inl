@@ -20,6 +20,7 @@ namespace {
 #include "convert.inl"
 #include "product.inl"
 #include "pairs.inl"
+#include "transpose.inl"
 #include "tile.inl"
 #include "mask.inl"
 #include "bias.inl"
@@ -49,7 +50,7 @@ template <class T> struct Workspace {
           top_score(split.tiles * p.ranked * width),
           key(keys_in_block * (p.dim + 1)),
           value(keys_in_block * p.value_dim),
-          row(p.dim),
+          row(lanes<T> * (p.dim + 1)),
           line(keys_in_block + width),
           across(wide * width),
           top_index(split.tiles * p.ranked * width),
@@ -76,7 +77,7 @@ void visit(Tile<T, Q> &tile, const Problem &problem, Workspace<T> &space, int64_
     T *scores = space.keep ? tile.scores + first * width : tile.scores;
     T *weights = P::terms == 1 ? scores : space.weights.data;
 
-    multiply_keys<P, Q>(keys, count, tile.query, problem.dim, P::score_factor(problem), scores);
+    multiply_keys<P, Q>(keys, count, tile.query, P::query_depth(problem), (T)problem.scale, scores);
     if (problem.softcap != 0) {
         const T cap = (T)problem.softcap, inverse = (T)(1 / problem.softcap);
         for (int64_t at = 0; at < count * width; at += L) store(scores + at, tanh_of<T>(load(scores + at) * inverse) * cap);

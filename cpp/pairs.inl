@@ -23,18 +23,21 @@ struct Pairs {
         return (Vector<float>)_mm512_dpbf16_ps((__m512)sum, (__m512bh)left, (__m512bh)right);
     }
 
-    static int64_t padded(int64_t dim) { return (dim + 1) / 2 * 2; }
+    // Queries must stay as they are to be exact, so scores are scaled instead.
+    static constexpr bool scales_scores = true;
 
-    static void load_query(const Problem &problem, const char *from, int lane, int width, float *, float *to) {
-        for (int64_t d = 0; d < problem.dim; d += 2) {
-            uint16_t both[2] = {0, 0};
-            __builtin_memcpy(both, from + d * 2, d + 1 < problem.dim ? 4 : 2);
-            __builtin_memcpy(to + d / 2 * width + lane, both, sizeof both);
-        }
+    static int64_t padded(int64_t dim) { return (dim + 1) / 2 * 2; }
+    static void copy_padded(const uint16_t *from, int64_t dim, uint16_t *to) {
+        __builtin_memcpy(to, from, (size_t)dim * 2);
+        if (dim % 2) to[dim] = 0;
     }
 
-    // Queries must stay as they are to be exact, so scores are scaled instead.
-    static float score_factor(const Problem &problem) { return (float)problem.scale; }
+    static int64_t query_depth(const Problem &problem) { return padded(problem.dim) / 2; }
+    static const char *query_row(const Problem &problem, const char *from, float *copy) {
+        if (problem.dim % 2 == 0) return from;
+        copy_padded((const uint16_t *)from, problem.dim, (uint16_t *)copy);
+        return (const char *)copy;
+    }
 
     static Block<uint16_t> load_keys(const Problem &problem, int64_t batch, int64_t head, int64_t first, int64_t count,
                                      float *copy) {
@@ -42,10 +45,7 @@ struct Pairs {
         const uint16_t *from = (const uint16_t *)problem.key.at(batch, head, first, 2);
         if (dim % 2 == 0 && !crowded(stride * 2)) return {from, stride};
         uint16_t *to = (uint16_t *)copy;
-        for (int64_t row = 0; row < count; ++row) {
-            __builtin_memcpy(to + row * padded(dim), from + row * stride, (size_t)dim * 2);
-            if (dim % 2) to[row * padded(dim) + dim] = 0;
-        }
+        for (int64_t row = 0; row < count; ++row) copy_padded(from + row * stride, dim, to + row * padded(dim));
         return {to, padded(dim)};
     }
 

@@ -26,12 +26,15 @@ template <class T> struct Plain {
         return guarded ? (b == (T)0 ? sum : next) : next;
     }
 
-    static void load_query(const Problem &problem, const char *from, int lane, int width, T *row, T *to) {
-        load_row(problem.dtype, from, problem.dim, row);
-        for (int64_t d = 0; d < problem.dim; ++d) to[d * width + lane] = row[d] * (T)problem.scale;
-    }
+    static constexpr bool scales_scores = false;
 
-    static T score_factor(const Problem &) { return 1; }
+    // How many numbers a query has, and where they are: in place, or in a copy of as many.
+    static int64_t query_depth(const Problem &problem) { return problem.dim; }
+    static const char *query_row(const Problem &problem, const char *from, T *copy) {
+        if (bytes_of(problem.dtype) == sizeof(T)) return from;
+        load_row(problem.dtype, from, problem.dim, copy);
+        return (const char *)copy;
+    }
 
     static Block<T> load_keys(const Problem &problem, int64_t batch, int64_t head, int64_t first, int64_t count, T *copy) {
         return load_block(problem, problem.key, batch, head, first, count, problem.dim, copy);
@@ -72,18 +75,17 @@ QKV_INLINE void multiply(const typename P::Element *left, int64_t row, int64_t s
     }
 }
 
-// scores[j] = factor * keys[j] . queries, for `count` keys.
+// scores[j] = keys[j] . queries, for `count` keys; times `factor` where queries are not scaled.
 template <class P, int Q, class T = typename P::Real>
-void multiply_keys(Block<typename P::Element> keys, int64_t count, const T *queries, int64_t dim, T factor, T *scores) {
+void multiply_keys(Block<typename P::Element> keys, int64_t count, const T *queries, int64_t depth, T factor, T *scores) {
     constexpr int width = Q * lanes<T>;
     by_rows<QKV_ROWS>(0, count, [&](auto rows, int64_t first) QKV_LAMBDA {
         constexpr int R = decltype(rows)::value;
         Vector<T> sum[R][Q];
-        multiply<P, R, Q, false>(keys.data + first * keys.stride, keys.stride, P::terms, queries,
-                                 (dim + P::terms - 1) / P::terms, sum);
+        multiply<P, R, Q, false>(keys.data + first * keys.stride, keys.stride, P::terms, queries, depth, sum);
         for (int r = 0; r < R; ++r)
             for (int q = 0; q < Q; ++q) {
-                const Vector<T> score = P::terms == 1 ? sum[r][q] : sum[r][q] * factor;
+                const Vector<T> score = P::scales_scores ? sum[r][q] * factor : sum[r][q];
                 store(scores + (first + r) * width + q * lanes<T>, score);
             }
     });

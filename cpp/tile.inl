@@ -57,11 +57,18 @@ void open_tile(Tile<T, Q> &tile, const Problem &problem, int64_t fold, int64_t b
         tile.sum[lane] = tile.cross[lane] = tile.travel[lane] = 0;
         tile.top_count[lane] = 0;
     }
-    const Array &query = problem.query;
-    for (int lane = 0; lane < width; ++lane) {
-        const char *row = query.at(batch, tile.head[lane], tile.index[lane], bytes_of(problem.dtype));
-        P::load_query(problem, row, lane, width, row_copy, tile.query);
+    const int64_t depth = P::query_depth(problem);
+    for (int q = 0; q < Q; ++q) {
+        const char *rows[lanes<T>];
+        for (int lane = 0; lane < lanes<T>; ++lane) {
+            const int at = q * lanes<T> + lane;
+            const char *row = problem.query.at(batch, tile.head[at], tile.index[at], bytes_of(problem.dtype));
+            rows[lane] = P::query_row(problem, row, row_copy + lane * (problem.dim + 1));
+        }
+        rows_to_lanes<T>(rows, depth, width, tile.query + q * lanes<T>);
     }
+    if (!P::scales_scores)
+        for (int64_t i = 0; i < depth * width; ++i) tile.query[i] *= (T)problem.scale;
     for (int64_t i = 0; i < problem.value_dim * width; ++i) tile.output[i] = 0;
 }
 
@@ -122,7 +129,6 @@ inline double log_of(double x) { return __builtin_log(x); }
 // What is known once all keys have gone by: the output, and the statistics of single queries.
 template <class T, int Q> void close_tile(Tile<T, Q> &tile, const Problem &problem, int64_t batch) {
     constexpr int width = Tile<T, Q>::width;
-    const Array &output = problem.output;
     for (int lane = 0; lane < tile.rows; ++lane) {
         const int64_t head = tile.head[lane], index = tile.index[lane];
         const int64_t at = (batch * problem.heads + head) * problem.queries + index;
@@ -161,9 +167,15 @@ template <class T, int Q> void close_tile(Tile<T, Q> &tile, const Problem &probl
                 weights[i] = found ? (T)__builtin_exp((double)(score - maximum)) * normaliser : (T)0;
             }
         }
-        const int64_t place = batch * output.stride[0] + head * output.stride[1] + index * output.stride[2];
-        store_row(problem.output_dtype, tile.output + lane, width, normaliser, problem.value_dim,
-                  output.data + place * bytes_of(problem.output_dtype));
     }
     for (int lane = tile.rows; lane < width; ++lane) tile.normaliser[lane] = 0;
+    for (int first = 0; first < tile.rows; first += lanes<T>) {
+        const int used = tile.rows - first < lanes<T> ? tile.rows - first : lanes<T>;
+        char *rows[lanes<T>];
+        for (int lane = 0; lane < used; ++lane)
+            rows[lane] = problem.output.at(batch, tile.head[first + lane], tile.index[first + lane],
+                                           bytes_of(problem.output_dtype));
+        lanes_to_rows<T>(problem.output_dtype, tile.output + first, problem.value_dim, width, load(tile.normaliser + first),
+                         used, rows);
+    }
 }
