@@ -60,18 +60,15 @@ struct Comparison {
     }
 
     void rows() const {
-        double size = 1;  // of the values
-        for (double value : want.output)
-            if (std::isfinite(value) && value != undetermined) size = std::max(size, std::fabs(value));
-        double last_place = 0;  // of a 16-bit output
-        if (p.output_dtype == Dtype::float16) last_place = 0x1p-11;
-        if (p.output_dtype == Dtype::bfloat16) last_place = 0x1p-8;
+        double last_place = 0;  // of a 16-bit output; weights of bfloat16 are rounded too, where it is multiplied by pairs
+        if (p.dtype == Dtype::float16) last_place = 0x1p-11;
+        if (p.dtype == Dtype::bfloat16) last_place = 0x1p-8;
         for (int64_t row = 0; row < p.batch * p.heads * p.queries; ++row) {
             if (digitless(row)) continue;
             const int64_t batch = row / (p.heads * p.queries), head = row / p.queries % p.heads, query = row % p.queries;
             for (int64_t d = 0; d < p.value_dim; ++d)
                 close("output", read(p.output_dtype, p.output, batch, head, query, d), want.output[row * p.value_dim + d],
-                      size * (rounding + last_place));
+                      want.largest_value * (rounding + last_place));
             if (p.lse) close("lse", statistic(p.lse, row), want.lse[row], 4 * rounding);
             if (p.max_score) close("max_score", statistic(p.max_score, row), want.max_score[row], 4 * rounding);
             if (p.entropy)

@@ -1,5 +1,6 @@
 // The pool of threads: many short calls, callers at once, forked children, calls that are interrupted or that fail.
 // Written for ThreadSanitizer, which sees what a test by results cannot.
+//   pool [without-forks]
 
 #include <sys/wait.h>
 #include <unistd.h>
@@ -133,10 +134,12 @@ void no_memory() {
     expect(refused, "memory that is not to be had should be an exception");
 }
 
+bool forks = true;
+
 int run() {
     many_short_calls();
     callers_at_once();
-    forked_children();
+    if (forks) forked_children();
     interruption();
     no_memory();
     return failures ? 1 : 0;
@@ -144,4 +147,7 @@ int run() {
 
 }  // namespace
 
-int main() { return qkv::test::in_each_isa(run); }
+int main(int count, char **arguments) {
+    forks = count < 2 || std::strcmp(arguments[1], "without-forks") != 0;
+    return qkv::test::in_each_isa(run);
+}

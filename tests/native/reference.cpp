@@ -140,6 +140,9 @@ Expected expected(const Problem &p) {
     all.weights.resize(rows * (size_t)p.keys);
     all.output.resize(rows * (size_t)p.value_dim);
     const Inputs inputs(p);
+    all.largest_value = 1;
+    for (double value : inputs.value.data)
+        if (std::isfinite(value)) all.largest_value = std::max(all.largest_value, std::fabs(value));
     for (int64_t batch = 0; batch < p.batch; ++batch)
         for (int64_t head = 0; head < p.heads; ++head)
             for (int64_t query = 0; query < p.queries; ++query) attend_row(p, inputs, batch, head, query, all);

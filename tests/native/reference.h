@@ -14,6 +14,7 @@ struct Expected {
     std::vector<double> scores;   // (batch, heads, queries, keys), -inf where masked
     std::vector<double> weights;  // likewise, 0 where masked
     std::vector<double> output;   // (batch, heads, queries, value_dim)
+    double largest_value;
     std::vector<double> lse, entropy, max_score, distance;  // (batch, heads, queries)
 };
 
