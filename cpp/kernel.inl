@@ -22,6 +22,7 @@ namespace {
 #include "pairs.inl"
 #include "transpose.inl"
 #include "tile.inl"
+#include "fused.inl"
 #include "mask.inl"
 #include "bias.inl"
 #include "statistics.inl"
@@ -77,26 +78,33 @@ void visit(Tile<T, Q> &tile, const Problem &problem, Workspace<T> &space, int64_
     T *scores = space.keep ? tile.scores + first * width : tile.scores;
     T *weights = P::terms == 1 ? scores : space.weights.data;
 
-    multiply_keys<P, Q>(keys, count, tile.query, P::query_depth(problem), (T)problem.scale, scores);
-    if (problem.softcap != 0) {
-        const T cap = (T)problem.softcap, inverse = (T)(1 / problem.softcap);
-        for (int64_t at = 0; at < count * width; at += L) store(scores + at, tanh_of<T>(load(scores + at) * inverse) * cap);
-    }
-    add_bias(problem, tile, batch, first, count, space.line.data, scores);
-    apply_mask(problem, tile, batch, first, count, space.mask.data, scores);
-
-    Vector<T> top[Q];
-    for (int q = 0; q < Q; ++q) top[q] = load(tile.maximum + q * L);
-    for (int64_t j = 0; j < count; ++j)
-        for (int q = 0; q < Q; ++q) top[q] = larger(load(scores + (j * Q + q) * L), top[q]);
-    alignas(64) T tops[width];
-    for (int q = 0; q < Q; ++q) store(tops + q * L, top[q]);
-    if (problem.ranked) rank(tile, problem.ranked, first, count, scores, tops);
-    if (space.keep)
-        for (int q = 0; q < Q; ++q) store(tile.reference + from / keys_in_block * width + q * L, top[q]);
-
     Vector<T> rescale[Q];
-    soften<P>(tile, problem, first, count, scores, space.keep, tops, weights, rescale);
+    const bool fused = may_weigh<P>(tile, problem, space.keep, first, count);
+    if (fused && weigh<P>(tile, problem, keys, count, weights)) {
+        for (int q = 0; q < Q; ++q) rescale[q] = splat<T>(1);
+    } else {
+        tile.failures += fused;
+        multiply_keys<P, Q>(keys, count, tile.query, P::query_depth(problem), (T)problem.scale, scores);
+        if (problem.softcap != 0) {
+            const T cap = (T)problem.softcap, inverse = (T)(1 / problem.softcap);
+            for (int64_t at = 0; at < count * width; at += L)
+                store(scores + at, tanh_of<T>(load(scores + at) * inverse) * cap);
+        }
+        add_bias(problem, tile, batch, first, count, space.line.data, scores);
+        apply_mask(problem, tile, batch, first, count, space.mask.data, scores);
+
+        Vector<T> top[Q];
+        for (int q = 0; q < Q; ++q) top[q] = load(tile.maximum + q * L);
+        for (int64_t j = 0; j < count; ++j)
+            for (int q = 0; q < Q; ++q) top[q] = larger(load(scores + (j * Q + q) * L), top[q]);
+        alignas(64) T tops[width];
+        for (int q = 0; q < Q; ++q) store(tops + q * L, top[q]);
+        if (problem.ranked) rank(tile, problem.ranked, first, count, scores, tops);
+        soften<P>(tile, problem, first, count, scores, space.keep, tops, weights, rescale);
+        if (space.keep)
+            for (int q = 0; q < Q; ++q)
+                store(tile.kept_reference + from / keys_in_block * width + q * L, load(tile.reference + q * L));
+    }
     if (guarded)
         multiply_values<P, Q, true>(values, depth, weights, problem.value_dim, rescale, tile.output);
     else
@@ -116,7 +124,7 @@ void attend_rows(const Problem &problem, const Split &split, Workspace<T> &space
         tile.query = space.query.data + used * problem.dim * width;
         tile.output = space.output.data + used * problem.value_dim * width;
         tile.scores = space.scores.data + (space.keep ? used * problem.keys * width : 0);
-        tile.reference = space.reference.data + (space.keep ? used * space.blocks * width : 0);
+        tile.kept_reference = space.reference.data + (space.keep ? used * space.blocks * width : 0);
         tile.top_score = space.top_score.data + used * problem.ranked * width;
         tile.top_index = space.top_index.data + used * problem.ranked * width;
         const int rows = (int)(last - row < width ? last - row : width);
@@ -138,7 +146,7 @@ void attend_rows(const Problem &problem, const Split &split, Workspace<T> &space
         for (int i = 0; i < used; ++i) visit<P>(tiles[i], problem, space, batch, from, stop, keys, values, guarded);
     }
     for (int i = 0; i < used; ++i) {
-        close_tile(tiles[i], problem, batch);
+        close_tile<P>(tiles[i], problem, batch);
         if (space.keep) add_columns(problem, tiles[i], batch, columns);
     }
 }

@@ -61,6 +61,14 @@ template <class T> QKV_INLINE T sum_of_lanes(Vector<T> value) {
     return part[0];
 }
 
+// Whether a comparison holds in any lane.
+template <class T> QKV_INLINE bool any_lane(IntVector<T> holds) {
+    Int<T> part[lanes<T>], any = 0;
+    __builtin_memcpy(part, &holds, sizeof part);
+    for (int lane = 0; lane < lanes<T>; ++lane) any |= part[lane];
+    return any != 0;
+}
+
 template <class T> constexpr T infinity = (T)__builtin_inf();
 
 // Memory for one thread's work, aligned to a cache line; null where there was none to be had.

@@ -2,8 +2,8 @@
 //
 // A 32-bit lane holds two neighbours of the axis that is summed over: two dimensions of a query, or the weights of keys 2i and
 // 2i + 1. Keys are read as they lie, a pair broadcast at a time; values are interleaved by pairs of keys, once for all tiles
-// that share a block. Sums are float32. Weights are rounded to bfloat16 for the product with values alone: logsumexp and all
-// statistics come from the weights as they were. Subnormal numbers count as 0 in the instruction.
+// that share a block. Sums are float32. Weights are rounded to bfloat16 for the product with values, which is divided by
+// the sum of the rounded weights; logsumexp and all statistics come from the weights as they were. Subnormal numbers count as 0 in the instruction.
 #if defined(__AVX512BF16__)
 
 struct Pairs {
@@ -25,6 +25,8 @@ struct Pairs {
 
     // Queries must stay as they are to be exact, so scores are scaled instead.
     static constexpr bool scales_scores = true;
+    // Dividing by the sum of what was multiplied, a query that sees one key alone gets that key's value to the bit.
+    static constexpr bool rounds_weights = true;
 
     static int64_t padded(int64_t dim) { return (dim + 1) / 2 * 2; }
     static void copy_padded(const uint16_t *from, int64_t dim, uint16_t *to) {
@@ -75,15 +77,36 @@ struct Pairs {
         return (Vector<float>)(low | high);
     }
 
+    // Packs two weights and adds them, rounded, to `mass`.
+    static QKV_INLINE Vector<float> take(Vector<float> even, Vector<float> odd, Vector<float> &mass) {
+        const Vector<float> packed = pack(even, odd);
+        const __m512i ones = _mm512_set1_epi32(0x3f803f80);
+        mass = (Vector<float>)_mm512_dpbf16_ps((__m512)mass, (__m512bh)(__m512i)packed, (__m512bh)ones);
+        return packed;
+    }
+
+    // Packs the weights of R keys from `first` on, which is even.
+    template <int R, int Q>
+    static QKV_INLINE void store_rows(int64_t first, const Vector<float> (&weight)[R][Q], float *to, Vector<float> (&mass)[Q]) {
+        constexpr int halved = (R + 1) / 2;
+        Vector<float> packed[halved][Q];
+#pragma GCC unroll 4
+        for (int r = 0; r < halved; ++r)
+#pragma GCC unroll 4
+            for (int q = 0; q < Q; ++q)
+                packed[r][q] = take(weight[2 * r][q], R == 1 ? Vector<float>{} : weight[(2 * r + 1) % R][q], mass[q]);
+        store_vectors<halved, Q, float>(packed, to + first / 2 * Q * lanes<float>);
+    }
+
     // Packs what `weight_of(j, q)` gives for the keys first + j, pairs beginning at even keys.
     template <int Q, class WeightOf>
-    static QKV_INLINE void store_weights(int64_t first, int64_t count, float *to, WeightOf weight_of) {
+    static QKV_INLINE void store_weights(int64_t first, int64_t count, float *to, Vector<float> (&mass)[Q], WeightOf weight_of) {
         int64_t j = 0;
         const auto next = [&](auto even, auto odd) QKV_LAMBDA {
 #pragma GCC unroll 4
             for (int q = 0; q < Q; ++q, to += lanes<float>) {
                 const Vector<float> low = even(q);
-                store(to, pack(low, odd(q)));
+                store(to, take(low, odd(q), mass[q]));
             }
         };
         const auto none = [](int) QKV_LAMBDA { return Vector<float>{}; };

@@ -13,6 +13,13 @@ template <int R, class Work> QKV_INLINE void by_rows(int64_t first, int64_t coun
     if constexpr (R > 1) by_rows<R / 2>(first, count, work);
 }
 
+template <int R, int Q, class T> QKV_INLINE void store_vectors(const Vector<T> (&rows)[R][Q], T *to) {
+#pragma GCC unroll 8
+    for (int r = 0; r < R; ++r)
+#pragma GCC unroll 4
+        for (int q = 0; q < Q; ++q) store(to + (r * Q + q) * lanes<T>, rows[r][q]);
+}
+
 // What is multiplied: numbers of the type that is computed in, one at a time.
 template <class T> struct Plain {
     using Real = T;
@@ -27,6 +34,7 @@ template <class T> struct Plain {
     }
 
     static constexpr bool scales_scores = false;
+    static constexpr bool rounds_weights = false;
 
     // How many numbers a query has, and where they are: in place, or in a copy of as many.
     static int64_t query_depth(const Problem &problem) { return problem.dim; }
@@ -44,9 +52,15 @@ template <class T> struct Plain {
         return load_block(problem, problem.value, batch, head, first, count, problem.value_dim, copy);
     }
 
+    // Stores the weights of R keys from `first` on.
+    template <int R, int Q>
+    static QKV_INLINE void store_rows(int64_t first, const Vector<T> (&weight)[R][Q], T *to, Vector<T> (&)[Q]) {
+        store_vectors<R, Q, T>(weight, to + first * Q * lanes<T>);
+    }
+
     // Stores what `weight_of(j, q)` gives for the keys first + j.
     template <int Q, class WeightOf>
-    static QKV_INLINE void store_weights(int64_t, int64_t count, T *to, WeightOf weight_of) {
+    static QKV_INLINE void store_weights(int64_t, int64_t count, T *to, Vector<T> (&)[Q], WeightOf weight_of) {
         for (int64_t j = 0; j < count; ++j)
 #pragma GCC unroll 4
             for (int q = 0; q < Q; ++q, to += lanes<T>) store(to, weight_of(j, q));
@@ -75,19 +89,26 @@ QKV_INLINE void multiply(const typename P::Element *left, int64_t row, int64_t s
     }
 }
 
-// scores[j] = keys[j] . queries, for `count` keys; times `factor` where queries are not scaled.
+// The scores of R keys from `first` on; times `factor` where queries are not scaled.
+template <class P, int R, int Q, class T = typename P::Real>
+QKV_INLINE void multiply_keys(Block<typename P::Element> keys, int64_t first, const T *queries, int64_t depth, T factor,
+                              Vector<T> (&score)[R][Q]) {
+    multiply<P, R, Q, false>(keys.data + first * keys.stride, keys.stride, P::terms, queries, depth, score);
+    if constexpr (P::scales_scores)
+#pragma GCC unroll 8
+        for (int r = 0; r < R; ++r)
+#pragma GCC unroll 4
+            for (int q = 0; q < Q; ++q) score[r][q] = score[r][q] * factor;
+}
+
+// scores[j] = keys[j] . queries, for `count` keys.
 template <class P, int Q, class T = typename P::Real>
 void multiply_keys(Block<typename P::Element> keys, int64_t count, const T *queries, int64_t depth, T factor, T *scores) {
-    constexpr int width = Q * lanes<T>;
     by_rows<QKV_ROWS>(0, count, [&](auto rows, int64_t first) QKV_LAMBDA {
         constexpr int R = decltype(rows)::value;
-        Vector<T> sum[R][Q];
-        multiply<P, R, Q, false>(keys.data + first * keys.stride, keys.stride, P::terms, queries, depth, sum);
-        for (int r = 0; r < R; ++r)
-            for (int q = 0; q < Q; ++q) {
-                const Vector<T> score = P::scales_scores ? sum[r][q] * factor : sum[r][q];
-                store(scores + (first + r) * width + q * lanes<T>, score);
-            }
+        Vector<T> score[R][Q];
+        multiply_keys<P, R, Q>(keys, first, queries, depth, factor, score);
+        store_vectors<R, Q, T>(score, scores + first * Q * lanes<T>);
     });
 }
 

@@ -76,9 +76,9 @@ void add_columns(const Problem &problem, Tile<T, Q> &tile, int64_t batch, Column
     constexpr int L = lanes<T>, width = Tile<T, Q>::width;
     const int64_t wide = problem.block_map ? (problem.keys + problem.block_columns - 1) / problem.block_columns : 0;
     for (int64_t i = 0; i < wide * width; ++i) columns.across[i] = 0;
-    T final_maximum[width];  // infinite for lanes that have no weights, which makes their factors 0
+    T final_reference[width];  // infinite for lanes that have no weights, which makes their factors 0
     for (int lane = 0; lane < width; ++lane)
-        final_maximum[lane] = tile.normaliser[lane] == 0 ? infinity<T> : tile.maximum[lane];
+        final_reference[lane] = tile.normaliser[lane] == 0 ? infinity<T> : tile.reference[lane];
 
     const int64_t origin = tile.low / keys_in_block * keys_in_block;
     for (int64_t block = origin; block < tile.high; block += keys_in_block) {
@@ -86,8 +86,8 @@ void add_columns(const Problem &problem, Tile<T, Q> &tile, int64_t batch, Column
         const int64_t last = block + keys_in_block < tile.high ? block + keys_in_block : tile.high;
         Vector<T> factor[Q];
         for (int q = 0; q < Q; ++q) {
-            const T *reference = tile.reference + block / keys_in_block * width + q * L;
-            factor[q] = exp_of<T>(load(reference) - load(final_maximum + q * L)) * load(tile.normaliser + q * L);
+            const T *reference = tile.kept_reference + block / keys_in_block * width + q * L;
+            factor[q] = exp_of<T>(load(reference) - load(final_reference + q * L)) * load(tile.normaliser + q * L);
         }
         for (int64_t j = first; j < last;) {
             int64_t stop = last;  // of this block of the map

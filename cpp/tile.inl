@@ -2,6 +2,9 @@
 
 constexpr int64_t keys_in_block = 128;
 
+// How far the largest score may exceed what exponentials are relative to before that moves: e^8 leaves room to either side.
+template <class T> constexpr T slack = 8;
+
 template <class T, int Q> struct Tile {
     static constexpr int width = Q * lanes<T>;
 
@@ -12,13 +15,18 @@ template <class T, int Q> struct Tile {
     int64_t full_low, full_high;                // their intersection: keys that need no look at the bounds
 
     T *query;   // (dim, width), as the product wants them
-    T *output;  // (value_dim, width), relative to `maximum`
+    T *output;  // (value_dim, width), relative to `reference`
     T *scores;  // (keys visited or of one block, width): scores, then exp(score - reference)
-    T *reference;  // (blocks, width): the maximum that each block's exponentials are relative to; for kept scores only
-    alignas(64) T maximum[width], sum[width];  // of the scores; of exp(score - maximum)
-    alignas(64) T cross[width];                // sum of exp(score - maximum) * (score - maximum), for the entropy
-    alignas(64) T travel[width];               // sum of exp(score - maximum) * |position - j|, for the distance
-    alignas(64) T normaliser[width];           // at the end: a weight is exp(score - maximum) * normaliser
+    T *kept_reference;  // (blocks, width): what each block's exponentials are relative to; for kept scores only
+    alignas(64) T maximum[width];    // of the scores
+    alignas(64) T reference[width];  // what exponentials are relative to: a maximum, until a score exceeds it by `slack`
+    alignas(64) T sum[width];        // of exp(score - reference)
+    alignas(64) T mass[width];       // of these as the product with values sees them, where it rounds them
+    alignas(64) T cross[width];      // sum of exp(score - reference) * (score - reference), for the entropy
+    alignas(64) T travel[width];     // sum of exp(score - reference) * |position - j|, for the distance
+    alignas(64) T normaliser[width];  // at the end: a weight is exp(score - reference) * normaliser
+    bool settled;                     // every lane has a reference
+    int failures;                     // blocks that had to be computed twice
 
     T *top_score;        // (width, ranked), descending
     int64_t *top_index;  // likewise
@@ -33,6 +41,8 @@ void open_tile(Tile<T, Q> &tile, const Problem &problem, int64_t fold, int64_t b
     tile.rows = rows;
     tile.low = tile.full_high = problem.keys;
     tile.high = tile.full_low = 0;
+    tile.settled = false;
+    tile.failures = 0;
     for (int lane = 0; lane < width; ++lane) {
         const int64_t row = first + (lane < rows ? lane : rows - 1);
         tile.head[lane] = unit * fold + row % fold;
@@ -53,8 +63,8 @@ void open_tile(Tile<T, Q> &tile, const Problem &problem, int64_t fold, int64_t b
         }
         tile.full_low = start > tile.full_low ? start : tile.full_low;
         tile.full_high = stop < tile.full_high ? stop : tile.full_high;
-        tile.maximum[lane] = -infinity<T>;
-        tile.sum[lane] = tile.cross[lane] = tile.travel[lane] = 0;
+        tile.maximum[lane] = tile.reference[lane] = -infinity<T>;
+        tile.sum[lane] = tile.mass[lane] = tile.cross[lane] = tile.travel[lane] = 0;
         tile.top_count[lane] = 0;
     }
     const int64_t depth = P::query_depth(problem);
@@ -72,39 +82,44 @@ void open_tile(Tile<T, Q> &tile, const Problem &problem, int64_t fold, int64_t b
     for (int64_t i = 0; i < problem.value_dim * width; ++i) tile.output[i] = 0;
 }
 
-// Turns a block of scores into weights exp(score - maximum), moves the maximum to `top`, and adds to the sums. Everything is
-// decided lane by lane: where a lane's maximum stays, its rescaling is exactly 1, so a query's bits do not depend on its
-// neighbours. `kept` weights take the place of the scores, besides being stored as the product wants them.
+// Turns a block of scores into weights exp(score - reference) and adds to the sums; `top` is the largest score so far.
+// Everything is decided lane by lane: where a lane's reference stays, its rescaling is exactly 1, so a query's bits do not
+// depend on its neighbours. `kept` weights take the place of the scores, besides being stored as the product wants them.
 template <class P, class T, int Q>
 void soften(Tile<T, Q> &tile, const Problem &problem, int64_t first, int64_t count, T *scores, bool kept, const T *top,
             T *weights, Vector<T> (&rescale)[Q]) {
     constexpr int L = lanes<T>;
     const bool measured = problem.entropy || problem.distance;
-    Vector<T> reference[Q], sum[Q], cross[Q], travel[Q];
+    Vector<T> reference[Q], sum[Q], mass[Q], cross[Q], travel[Q];
     IntVector<T> position[Q];
+    tile.settled = true;
     for (int q = 0; q < Q; ++q) {
-        const Vector<T> now = load(top + q * L);
+        const Vector<T> most = load(top + q * L), before = load(tile.reference + q * L);
+        const Vector<T> now = most > before + slack<T> ? most : before;
+        tile.settled &= !any_lane<T>(now == -infinity<T>);
         reference[q] = now == -infinity<T> ? Vector<T>{} : now;  // no key yet: any number will do, all are masked
-        const Vector<T> moved = load(tile.maximum + q * L) - reference[q];
+        const Vector<T> moved = before - reference[q];
         rescale[q] = exp_of<T>(moved);
-        store(tile.maximum + q * L, now);
-        const Vector<T> before = load(tile.sum + q * L);
+        store(tile.maximum + q * L, most);
+        store(tile.reference + q * L, now);
+        const Vector<T> so_far = load(tile.sum + q * L);
         // The sum of p (s - m) over p = exp(s - m), when m moves by d, becomes exp(d) (itself + d times the sum of p).
-        cross[q] = (load(tile.cross + q * L) + clamp_exponent<T>(moved) * before) * rescale[q];
-        sum[q] = before * rescale[q];
+        cross[q] = (load(tile.cross + q * L) + clamp_exponent<T>(moved) * so_far) * rescale[q];
+        sum[q] = so_far * rescale[q];
+        mass[q] = load(tile.mass + q * L) * rescale[q];
         travel[q] = load(tile.travel + q * L) * rescale[q];
         for (int lane = 0; lane < L; ++lane) position[q][lane] = (Int<T>)(tile.index[q * L + lane] + problem.offset - first);
     }
-    Vector<T> block_sum[Q] = {}, block_cross[Q] = {}, block_travel[Q] = {};
+    Vector<T> block_sum[Q] = {}, block_mass[Q] = {}, block_cross[Q] = {}, block_travel[Q] = {};
     kept &= weights != scores;
     if (!measured && !kept) {
-        P::template store_weights<Q>(first, count, weights, [&](int64_t j, int q) QKV_LAMBDA {
+        P::template store_weights<Q>(first, count, weights, block_mass, [&](int64_t j, int q) QKV_LAMBDA {
             const Vector<T> weight = exp_of<T>(load(scores + (j * Q + q) * L) - reference[q]);
             block_sum[q] += weight;
             return weight;
         });
     } else {
-        P::template store_weights<Q>(first, count, weights, [&](int64_t j, int q) QKV_LAMBDA {
+        P::template store_weights<Q>(first, count, weights, block_mass, [&](int64_t j, int q) QKV_LAMBDA {
             T *place = scores + (j * Q + q) * L;
             const Vector<T> below = load(place) - reference[q];
             const Vector<T> weight = exp_of<T>(below);
@@ -118,6 +133,7 @@ void soften(Tile<T, Q> &tile, const Problem &problem, int64_t first, int64_t cou
     }
     for (int q = 0; q < Q; ++q) {
         store(tile.sum + q * L, sum[q] + block_sum[q]);
+        store(tile.mass + q * L, mass[q] + block_mass[q]);
         store(tile.cross + q * L, cross[q] + block_cross[q]);
         store(tile.travel + q * L, travel[q] + block_travel[q]);
     }
@@ -127,26 +143,29 @@ inline float log_of(float x) { return __builtin_logf(x); }
 inline double log_of(double x) { return __builtin_log(x); }
 
 // What is known once all keys have gone by: the output, and the statistics of single queries.
-template <class T, int Q> void close_tile(Tile<T, Q> &tile, const Problem &problem, int64_t batch) {
+template <class P, class T, int Q> void close_tile(Tile<T, Q> &tile, const Problem &problem, int64_t batch) {
     constexpr int width = Tile<T, Q>::width;
+    T share[width] = {};  // what the output is multiplied by
     for (int lane = 0; lane < tile.rows; ++lane) {
         const int64_t head = tile.head[lane], index = tile.index[lane];
         const int64_t at = (batch * problem.heads + head) * problem.queries + index;
         const T *sinks = (const T *)problem.sink.data;
         const T sink = sinks ? sinks[head * problem.sink.stride[1]] : -infinity<T>;
-        const T maximum = tile.maximum[lane], sum = tile.sum[lane];
+        const T maximum = tile.maximum[lane], reference = tile.reference[lane], sum = tile.sum[lane];
         const bool empty = sum == 0;  // the largest score alone adds 1
-        T lse = sink, above = 0, normaliser = 0;  // `above` is lse - maximum, without the digits that a large maximum eats
+        T lse = sink, above = 0, normaliser = 0;  // `above` is lse - reference, without the digits that a large one eats
         if (!empty) {
-            const T reference = sink > maximum ? sink : maximum;
-            T total = sum, shrink = 1;
+            const T origin = sink > reference ? sink : reference;
+            T shrink = 1, outside = 0;
             if (sinks) {
-                shrink = (T)__builtin_exp((double)(maximum - reference));
-                total = sum * shrink + (T)__builtin_exp((double)(sink - reference));
+                shrink = (T)__builtin_exp((double)(reference - origin));
+                outside = (T)__builtin_exp((double)(sink - origin));
             }
+            const T total = sum * shrink + outside;
             normaliser = shrink / total;
-            lse = reference + log_of(total);
-            above = (reference - maximum) + log_of(total);
+            share[lane] = P::rounds_weights && sum == sum ? shrink / (tile.mass[lane] * shrink + outside) : normaliser;
+            lse = origin + log_of(total);
+            above = (origin - reference) + log_of(total);
         }
         const bool broken = sum != sum;  // a NaN or an infinite score: the whole row is NaN
         tile.normaliser[lane] = normaliser;
@@ -164,7 +183,7 @@ template <class T, int Q> void close_tile(Tile<T, Q> &tile, const Problem &probl
                 const bool found = i < tile.top_count[lane];
                 indices[i] = found ? tile.top_index[lane * problem.ranked + i] : -1;
                 const T score = found ? tile.top_score[lane * problem.ranked + i] : (T)0;
-                weights[i] = found ? (T)__builtin_exp((double)(score - maximum)) * normaliser : (T)0;
+                weights[i] = found ? (T)__builtin_exp((double)(score - reference)) * normaliser : (T)0;
             }
         }
     }
@@ -175,7 +194,6 @@ template <class T, int Q> void close_tile(Tile<T, Q> &tile, const Problem &probl
         for (int lane = 0; lane < used; ++lane)
             rows[lane] = problem.output.at(batch, tile.head[first + lane], tile.index[first + lane],
                                            bytes_of(problem.output_dtype));
-        lanes_to_rows<T>(problem.output_dtype, tile.output + first, problem.value_dim, width, load(tile.normaliser + first),
-                         used, rows);
+        lanes_to_rows<T>(problem.output_dtype, tile.output + first, problem.value_dim, width, load(share + first), used, rows);
     }
 }

@@ -30,6 +30,7 @@ class Problem:
     top_k: int = 3
     block: tuple[int, int] = (5, 7)
     sums: bool = True
+    plain: bool = False  # output, lse and max_score alone, which the kernel computes in a shorter way
 
     def outputs(self, dtype: DType | None = None) -> Outputs:
         """Allocated, and full of what must be overwritten."""
@@ -42,8 +43,11 @@ class Problem:
             return np.full((batch, heads, *shape), 7, real)
 
         stored = np.dtype({"bfloat16": "uint16"}.get(dtype, dtype))
+        output = np.full((batch, heads, queries, value_dim), 7, stored)
+        if self.plain:
+            return Outputs(output, lse=fresh(queries), max_score=fresh(queries))
         return Outputs(
-            np.full((batch, heads, queries, value_dim), 7, stored),
+            output,
             *(fresh(queries) for _ in range(4)),
             top_indices=np.full((batch, heads, queries, self.top_k), 7, np.int64),
             top_weights=fresh(queries, self.top_k),
@@ -170,4 +174,5 @@ def problems(draw: st.DrawFn, dtypes: tuple[DType, ...]) -> Problem:
     )
     arrays = random(heads, queries, dim), random(key_heads, keys, dim), random(key_heads, keys, value_dim)
     block = draw(st.sampled_from([(1, 1), (5, 7), (64, 64), (1000, 1000)]))
-    return Problem(*arrays, plan, dtype, draw(st.sampled_from([0, 1, 5, 400])), block, draw(st.booleans()))
+    top_k, sums, plain = draw(st.sampled_from([0, 1, 5, 400])), draw(st.booleans()), draw(st.booleans())
+    return Problem(*arrays, plan, dtype, top_k, block, sums, plain)
