@@ -17,7 +17,7 @@ export MODEL ?= minilm
 SOURCES := pyproject.toml constraints.txt CMakeLists.txt README.md $(shell find build_backend cpp src web \
 	\( -name node_modules -o -name page -o -name __pycache__ -o -name test-results \) -prune -o -type f -print)
 
-.PHONY: look test check sanitize install test-install browser models clean
+.PHONY: look test check sanitize size install test-install browser models clean
 
 look: $(VENV)/.installed
 	$(BIN)/qkv look --text "$$TEXT" --model "$$MODEL"
@@ -28,6 +28,10 @@ test: check
 # The kernels without Python: under sanitizers, and compiled for another processor.
 sanitize: $(VENV)/.build-tools
 	PATH="$(CURDIR)/$(BIN):$$PATH" tests/native/sanitize.sh
+
+# How long a clean build takes, and how large the compiled module is.
+size: $(VENV)/.build-tools
+	$(BIN)/python benchmarks/build.py
 
 ## The steps of `make test`, each usable by itself.
 check: test-install

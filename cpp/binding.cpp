@@ -286,6 +286,10 @@ nb::dict attend(In query, In key, In value, Out output, const std::string &dtype
 }  // namespace
 
 NB_MODULE(_native, module) {
+    // Later versions of Python refuse by themselves. Types and the pool of threads are the process's, not an interpreter's.
+    if (PyInterpreterState_Get() != PyInterpreterState_Main())
+        throw nb::import_error("qkv.attention._native: expected the main interpreter of the process, got a sub-interpreter; "
+                               "use threads (the kernel releases the GIL) or processes");
     module.doc() = "The compiled kernels of attention; see qkv.attention._backends._native, which calls them from a plan.";
     module.def("attend", &attend, "query"_a, "key"_a, "value"_a, "output"_a, nb::kw_only(), "dtype"_a, "scale"_a, "softcap"_a,
                "sink"_a.none(), "start"_a, "stop"_a, "residual"_a, "bias"_a, "offset"_a, "lse"_a.none(), "entropy"_a.none(),

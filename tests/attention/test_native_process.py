@@ -94,6 +94,20 @@ def test_data_loader_workers() -> None:
     assert list(loader) == [expected, expected]
 
 
+def _spawned(queue: Any) -> None:
+    queue.put(fingerprint())
+
+
+def test_spawned_workers() -> None:
+    context = multiprocessing.get_context("spawn")
+    queue = context.SimpleQueue()
+    child = context.Process(target=_spawned, args=(queue,))
+    child.start()
+    child.join(60)
+    assert child.exitcode == 0
+    assert queue.get() == fingerprint()
+
+
 def test_calls_from_many_python_threads() -> None:
     expected = [fingerprint(seed) for seed in range(8)]
     with ThreadPoolExecutor(8) as workers:
@@ -126,6 +140,41 @@ def run(code: str, **environment: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [sys.executable, "-c", code], env={**os.environ, **environment}, capture_output=True, text=True, timeout=120
     )
+
+
+def test_a_sub_interpreter_is_refused() -> None:
+    """With an ImportError that says why, and the main interpreter goes on."""
+    load = f"""
+        import sys
+        sys.path[:] = {sys.path!r}
+        from importlib.util import module_from_spec, spec_from_file_location
+        try:
+            spec = spec_from_file_location("qkv.attention._native", {module.__file__!r})
+            spec.loader.exec_module(module_from_spec(spec))
+        except ImportError as error:
+            print("refused:", error, flush=True)
+    """
+    code = f"""
+        try:
+            import _interpreters as interpreters
+        except ImportError:
+            import _xxsubinterpreters as interpreters
+        {{before}}
+        other = interpreters.create()
+        interpreters.run_string(other, {textwrap.dedent(load)!r})
+        interpreters.destroy(other)
+        from qkv.attention import _native
+        print(_native.isas()[0])
+    """
+    for before in ("", "from qkv.attention import _native"):
+        told = run(textwrap.dedent(code).replace("{before}", before))
+        assert told.returncode == 0, told.stderr
+        refused, alive = told.stdout.splitlines()
+        assert refused.startswith("refused: ")
+        assert "interpreter" in refused
+        if sys.version_info < (3, 12):
+            assert "expected the main interpreter of the process, got a sub-interpreter; use threads" in refused
+        assert alive == "baseline"
 
 
 CALL = "import numpy as np, qkv; a = np.ones((2, 3, 4), 'float32'); print(qkv.attend(a, a, a).sum())"

@@ -7,12 +7,12 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from tiny_models import DECODERS, ENCODER_DECODERS, families, inputs_for, returned_weights, text_ids, tiny
 from transformers import StaticCache
 
 import qkv
 from qkv.errors import CaptureError
 from qkv.trace import _store
+from tiny_models import DECODERS, ENCODER_DECODERS, families, inputs_for, returned_weights, text_ids, tiny
 
 CLOSE: dict[str, float] = {"rtol": 5e-5, "atol": 5e-5}
 GREEDY: dict[str, Any] = {"do_sample": False, "eos_token_id": None}

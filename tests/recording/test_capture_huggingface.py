@@ -7,6 +7,9 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+
+import qkv
+from qkv.errors import ArgumentError, CaptureError, TraceError
 from tiny_models import (
     DECODERS,
     ON_INTERFACE,
@@ -19,9 +22,6 @@ from tiny_models import (
     text_ids,
     tiny,
 )
-
-import qkv
-from qkv.errors import ArgumentError, CaptureError, TraceError
 
 CLOSE: dict[str, float] = {"rtol": 2e-5, "atol": 2e-5}
 

@@ -9,13 +9,13 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from tiny_models import tiny
 from tokenizers import Tokenizer, models, pre_tokenizers, processors
 from transformers import PreTrainedTokenizerFast
 
 from qkv import open_trace, pretrained
 from qkv.errors import ArgumentError, ModelError
 from qkv.recording import read
+from tiny_models import tiny
 
 TEXT = "the animal did n't cross street because it was too tired wide i ate an apple and orange . ,"
 WORDS = TEXT.split()
