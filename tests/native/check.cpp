@@ -112,7 +112,7 @@ struct Comparison {
         const int64_t tall = p.block_map ? (p.queries - 1) / p.block_rows + 1 : 0;
         const int64_t wide = p.block_map ? (p.keys - 1) / p.block_columns + 1 : 0;
         for (int64_t head = 0; head < p.batch * p.heads; ++head) {
-            std::vector<double> received((size_t)p.keys), map((size_t)(tall * wide));
+            std::vector<long double> received((size_t)p.keys), map((size_t)(tall * wide));
             bool vague = false;
             for (int64_t i = 0; i < p.queries; ++i) {
                 vague = vague || digitless(head * p.queries + i);
@@ -125,9 +125,9 @@ struct Comparison {
             }
             if (vague) continue;
             for (int64_t j = 0; p.received && j < p.keys; ++j)
-                close("received", statistic(p.received, head * p.keys + j), received[j], rounding * (double)p.queries);
+                close("received", statistic(p.received, head * p.keys + j), (double)received[j], rounding * (double)p.queries);
             for (int64_t i = 0; i < tall * wide; ++i)
-                close("block_map", statistic(p.block_map, head * tall * wide + i), map[i], 2 * rounding * (double)p.block_rows);
+                close("block_map", statistic(p.block_map, head * tall * wide + i), (double)map[i], 2 * rounding * (double)p.block_rows);
         }
     }
 };
