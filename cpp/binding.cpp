@@ -210,7 +210,7 @@ nb::dict described(const qkv::Choice &choice) {
 
 nb::dict attend(In query, In key, In value, Out output, const std::string &dtype, double scale, double softcap,
             std::optional<In> sink, In start, In stop, nb::sequence residual, nb::sequence bias, int64_t offset,
-            std::optional<Out> lse, std::optional<Out> entropy, std::optional<Out> max_score, std::optional<Out> distance,
+            double dropout, uint64_t seed, std::optional<Out> lse, std::optional<Out> entropy, std::optional<Out> max_score, std::optional<Out> distance,
             std::optional<Out> top_indices, std::optional<Out> top_weights, std::optional<Out> received,
             std::optional<Out> block_map, int64_t block_rows, int64_t block_columns, int threads, bool compute) {
     Problem problem{};
@@ -236,6 +236,9 @@ nb::dict attend(In query, In key, In value, Out output, const std::string &dtype
     problem.scale = scale;
     problem.softcap = softcap;
     problem.offset = offset;
+    require(dropout >= 0 && dropout < 1, "dropout", "a probability below 1");
+    problem.dropout = dropout;
+    problem.seed = seed;
     if (sink) {
         require(is_float(*sink, is_double(problem.dtype) ? 64 : 32) && has_shape(*sink, {heads}), "sink", "(heads,)");
         const Array values = four_axes(*sink, "sink");
@@ -292,7 +295,7 @@ NB_MODULE(_native, module) {
                                "use threads (the kernel releases the GIL) or processes");
     module.doc() = "The compiled kernels of attention; see qkv.attention._backends._native, which calls them from a plan.";
     module.def("attend", &attend, "query"_a, "key"_a, "value"_a, "output"_a, nb::kw_only(), "dtype"_a, "scale"_a, "softcap"_a,
-               "sink"_a.none(), "start"_a, "stop"_a, "residual"_a, "bias"_a, "offset"_a, "lse"_a.none(), "entropy"_a.none(),
+               "sink"_a.none(), "start"_a, "stop"_a, "residual"_a, "bias"_a, "offset"_a, "dropout"_a, "seed"_a, "lse"_a.none(), "entropy"_a.none(),
                "max_score"_a.none(), "distance"_a.none(), "top_indices"_a.none(), "top_weights"_a.none(),
                "received"_a.none(), "block_map"_a.none(), "block_rows"_a, "block_columns"_a, "threads"_a,
                "compute"_a = true,

@@ -25,6 +25,7 @@ namespace {
 #include "fused.inl"
 #include "mask.inl"
 #include "bias.inl"
+#include "dropout.inl"
 #include "statistics.inl"
 
 constexpr int tiles_held = 8;  // at most this many tiles share a block of keys
@@ -34,7 +35,7 @@ template <class T> struct Workspace {
     static constexpr int64_t width = QKV_VECTORS * lanes<T>;
     bool keep;  // scores of all keys are kept until the tile is closed
     int64_t blocks, wide;
-    Buffer<T> query, output, scores, reference, weights, top_score, key, value, row, line, across;
+    Buffer<T> query, output, scores, reference, weights, factors, top_score, key, value, row, line, across;
     Buffer<int64_t> top_index;
     Buffer<double> map_row;
     Buffer<uint8_t> mask;
@@ -48,6 +49,7 @@ template <class T> struct Workspace {
           scores(keep ? split.tiles * p.keys * width : keys_in_block * width),
           reference(keep ? split.tiles * blocks * width : 0),
           weights(keys_in_block * width),
+          factors(p.dropout != 0 ? keys_in_block * width : 0),
           top_score(split.tiles * p.ranked * width),
           key(keys_in_block * (p.dim + 1)),
           value(keys_in_block * p.value_dim),
@@ -59,8 +61,8 @@ template <class T> struct Workspace {
           mask(p.mask_depth * keys_in_block * width) {}
 
     bool ok() const {
-        return query.ok && output.ok && scores.ok && reference.ok && weights.ok && top_score.ok && key.ok && value.ok && row.ok && line.ok &&
-               across.ok && top_index.ok && map_row.ok && mask.ok;
+        return query.ok && output.ok && scores.ok && reference.ok && weights.ok && factors.ok && top_score.ok && key.ok && value.ok && row.ok &&
+               line.ok && across.ok && top_index.ok && map_row.ok && mask.ok;
     }
 };
 
@@ -76,7 +78,7 @@ void visit(Tile<T, Q> &tile, const Problem &problem, Workspace<T> &space, int64_
     values.data += (first / P::terms - from / P::terms) * values.stride;
     const int64_t depth = (first + count + P::terms - 1) / P::terms - first / P::terms;
     T *scores = space.keep ? tile.scores + first * width : tile.scores;
-    T *weights = P::terms == 1 ? scores : space.weights.data;
+    T *weights = P::terms == 1 && problem.dropout == 0 ? scores : space.weights.data;
 
     Vector<T> rescale[Q];
     const bool fused = may_weigh<P>(tile, problem, space.keep, first, count);
@@ -104,6 +106,10 @@ void visit(Tile<T, Q> &tile, const Problem &problem, Workspace<T> &space, int64_
         if (space.keep)
             for (int q = 0; q < Q; ++q)
                 store(tile.kept_reference + from / keys_in_block * width + q * L, load(tile.reference + q * L));
+    }
+    if (problem.dropout != 0) {
+        draw(problem, tile, batch, first, count, space.factors.data);
+        P::drop(first, count * width, width, space.factors.data, weights);
     }
     if (guarded)
         multiply_values<P, Q, true>(values, depth, weights, problem.value_dim, rescale, tile.output);

@@ -116,6 +116,17 @@ struct Pairs {
         for (; j + 1 < count; j += 2) next(here, after);
         if (j < count) next(here, none);
     }
+
+    // Pairs begin at even keys: where `first` is odd, the first pair holds but one weight.
+    static void drop(int64_t first, int64_t size, int64_t width, const float *factors, float *weights) {
+        const int64_t odd = first % 2 * width;
+        uint16_t *halves = (uint16_t *)weights;
+        for (int64_t at = 0; at < size; ++at)
+            if (factors[at] == 0) {
+                const int64_t place = at + odd, pair = place / (2 * width), lane = place % width;
+                halves[(pair * width + lane) * 2 + place / width % 2] = 0;
+            }
+    }
 };
 
 #endif

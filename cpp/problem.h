@@ -61,6 +61,8 @@ struct Problem {
     const BiasTerm *bias;
     int bias_terms;
     int64_t offset;
+    double dropout;  // the probability that a weight becomes 0
+    uint64_t seed;
 
     // Statistics, contiguous, each null unless asked for: float, or double for float64 inputs.
     void *lse, *entropy, *max_score, *distance;  // (batch, heads, queries)

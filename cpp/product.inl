@@ -65,6 +65,12 @@ template <class T> struct Plain {
 #pragma GCC unroll 4
             for (int q = 0; q < Q; ++q, to += lanes<T>) store(to, weight_of(j, q));
     }
+
+    // Sets to 0 the stored weights of a block, `size` numbers of keys first and on, whose factor is 0.
+    static void drop(int64_t, int64_t size, int64_t, const T *factors, T *weights) {
+        for (int64_t at = 0; at < size; at += lanes<T>)
+            store(weights + at, load(factors + at) == (T)0 ? Vector<T>{} : load(weights + at));
+    }
 };
 
 // sum[r] = over t of left[r * row + t * step] * right[t]. `guarded`: a weight of 0 keeps out whatever it multiplies.

@@ -164,6 +164,7 @@ template <class P, class T, int Q> void close_tile(Tile<T, Q> &tile, const Probl
             const T total = sum * shrink + outside;
             normaliser = shrink / total;
             share[lane] = P::rounds_weights && sum == sum ? shrink / (tile.mass[lane] * shrink + outside) : normaliser;
+            if (problem.dropout != 0) share[lane] *= (T)(1 / (1 - problem.dropout));
             lse = origin + log_of(total);
             above = (origin - reference) + log_of(total);
         }

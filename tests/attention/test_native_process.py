@@ -225,6 +225,7 @@ def arguments(**changed: Any) -> dict[str, Any]:
     given: dict[str, Any] = dict.fromkeys(names)
     given.update(query=array, key=array, value=array, output=array.copy(), dtype="float32", scale=1.0, softcap=0.0)
     given.update(start=np.zeros((1, 5), "int32"), stop=np.full((1, 5), 5, "int32"), residual=(), bias=(), offset=0)
+    given.update(dropout=0.0, seed=0)
     return {**given, "block_rows": 1, "block_columns": 1, "threads": 1, **changed}
 
 

@@ -23,6 +23,8 @@ def attend(
     scale: SupportsFloat | None = None,
     softcap: SupportsFloat | None = None,
     sink: Array | None = None,
+    dropout: SupportsFloat = 0.0,
+    seed: int | None = None,
 ) -> Array:
     r"""Exact softmax attention, in O(n) memory.
 
@@ -47,6 +49,10 @@ def attend(
         scale: factor of the dot products; None is 1/sqrt(head_dim).
         softcap: c in ``c * tanh(score / c)``, before the bias; None is no cap.
         sink: ``(heads,)`` logits that join the denominator only: weights then sum to less than 1.
+        dropout: probability that a weight becomes 0, the others being divided by 1 - dropout (Srivastava et al.,
+            "Dropout", JMLR 2014). Whether one does follows from the seed and from its place (batch item, head, query,
+            key) alone: the same on every machine, whatever the number of threads.
+        seed: of dropout, ``0 <= seed < 2**64``; None is a new one each time.
 
     Returns:
         ``(*batch, heads, N, value_dim)`` in the query's dtype and framework.
@@ -64,7 +70,9 @@ def attend(
     >>> qkv.attend(query, key, value, mask=np.array([False, True]))
     array([[20.]])
     """
-    problem = prepare(query, key, value, mask=mask, bias=bias, scale=scale, softcap=softcap, sink=sink)
+    problem = prepare(
+        query, key, value, mask=mask, bias=bias, scale=scale, softcap=softcap, sink=sink, dropout=dropout, seed=seed
+    )
     found, outputs = Request().allocate(problem, output=problem.dtype)
     run(problem, outputs)
     return found["output"]

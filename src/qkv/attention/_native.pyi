@@ -22,6 +22,8 @@ def attend(
     residual: Sequence[tuple[Any, ...]],
     bias: Sequence[tuple[Any, ...]],
     offset: int,
+    dropout: float,
+    seed: int,
     lse: NDArray[Any] | None,
     entropy: NDArray[Any] | None,
     max_score: NDArray[Any] | None,

@@ -66,6 +66,9 @@ class Plan:
         softcap: ``c * tanh(score / c)`` for c > 0; 0 is none.
         sink: ``(heads,)`` logits that join the denominator only, float32 (float64 for float64 inputs), or None.
         offset: query i stands at position ``i + offset`` (for the statistic `distance`).
+        dropout: probability that a weight becomes 0 in the output, the others being divided by 1 - dropout; what the
+            fate of a weight follows from, see `_dropout.kept`. `lse` and statistics are those without it.
+        seed: of the generator, ``0 <= seed < 2**64``.
     """
 
     start: NDArray[np.int32]
@@ -76,9 +79,12 @@ class Plan:
     softcap: float = 0.0
     sink: NDArray[Any] | None = None
     offset: int = 0
+    dropout: float = 0.0
+    seed: int = 0
 
     def rows(self, first: int, last: int) -> Plan:
-        """The plan of queries ``first <= i < last`` alone, counted from 0."""
+        """The plan of queries ``first <= i < last`` alone, counted from 0; pieces have no dropout."""
+        assert self.dropout == 0
 
         def cut_mask(step: MaskStep) -> MaskStep:
             match step:
@@ -116,8 +122,9 @@ class Plan:
     def columns(self, first: int, last: int) -> Plan:
         """The plan of keys ``first <= j < last`` alone, counted from 0: how a piece of the keys is computed.
 
-        Positions move with the keys, so nothing downstream knows that there are others.
+        Positions move with the keys, so nothing downstream knows that there are others. Pieces have no dropout.
         """
+        assert self.dropout == 0
 
         def shifted(bound: NDArray[np.int32]) -> NDArray[np.int32]:
             inside: NDArray[np.int32] = np.clip(bound, first, last) - np.int32(first)

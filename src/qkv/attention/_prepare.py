@@ -6,7 +6,7 @@ Arrays become 4-D NumPy views, everything else one `Plan`. All public functions 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, SupportsFloat, cast
 
 import numpy as np
@@ -17,6 +17,7 @@ from ..errors import ArgumentError
 from ._arrays import FLOATS, Framework, View, check_number, describe, empty, fitted, real, usable, view, widen
 from ._biases import Bias, as_bias
 from ._bounds import Bounds
+from ._dropout import check_dropout
 from ._mask import Mask, as_mask
 from ._plan import BiasTerm, DType, Plan
 from ._scores import Align, ScoreShape
@@ -74,6 +75,8 @@ def prepare(
     total: int | None = None,
     same_dim: bool = True,
     values: bool = True,
+    dropout: SupportsFloat = 0.0,
+    seed: int | None = None,
 ) -> Problem:
     """Validate everything.
 
@@ -110,6 +113,9 @@ def prepare(
         align=align,
         framework=like.framework,
     )
+    probability, drawn = check_dropout(dropout, seed)
+    if probability:
+        plan = replace(plan, dropout=probability, seed=drawn)
     return Problem(**flat, like=like, leading=leading, shape=shape, plan=plan)
 
 

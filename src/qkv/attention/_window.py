@@ -24,11 +24,7 @@ def window_scores(
         plan: in full coordinates.
         rows, columns: where they stand in full coordinates.
     """
-    batch, heads, _, dim = query.shape
-    grouped = query.reshape(batch, key.shape[1], heads // max(key.shape[1], 1), len(rows), dim)
-    with np.errstate(invalid="ignore", over="ignore"):
-        scores = (grouped @ key[:, :, None].swapaxes(-1, -2)).reshape(batch, heads, len(rows), len(columns))
-    scores *= scores.dtype.type(plan.scale)
+    scores = scaled_products(query, key, plan.scale)
     if plan.softcap:
         cap = scores.dtype.type(plan.softcap)
         scores = cap * np.tanh(scores / cap)
@@ -43,6 +39,16 @@ def window_scores(
                 scores = add_bias(scores, values[:, :, rows[:, None], columns])
     masked: NDArray[Any] = np.where(window_mask(plan, rows, columns), scores, scores.dtype.type(-np.inf))
     return masked
+
+
+def scaled_products(query: NDArray[Any], key: NDArray[Any], scale: float) -> NDArray[Any]:
+    """``scale * query . key`` for every pair, ``(batch, heads, rows, columns)``; key heads are shared by groups."""
+    batch, heads, rows, dim = query.shape
+    grouped = query.reshape(batch, key.shape[1], heads // max(key.shape[1], 1), rows, dim)
+    with np.errstate(invalid="ignore", over="ignore"):
+        products: NDArray[Any] = (grouped @ key[:, :, None].swapaxes(-1, -2)).reshape(batch, heads, rows, key.shape[2])
+    products *= products.dtype.type(scale)
+    return products
 
 
 def add_bias(scores: NDArray[Any], bias: NDArray[Any]) -> NDArray[Any]:

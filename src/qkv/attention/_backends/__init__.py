@@ -49,6 +49,58 @@ class Outputs:
     block: tuple[int, int] = (0, 0)
 
 
+@dataclass(slots=True)
+class Gradients:
+    """What a backward pass fills; None is not wanted. C-contiguous and uninitialised.
+
+    Attributes:
+        query, key, value: of the shapes and in the dtype of the arrays (uint16 views for bfloat16).
+        bias: one for each bias term of the plan, real: slopes ``(heads,)``, table ``(heads, 2 R + 1)``; of an array,
+            its shape with size 1 where it is broadcast (where its stride is 0).
+        sink: real ``(heads,)``.
+    """
+
+    query: NDArray[Any]
+    key: NDArray[Any]
+    value: NDArray[Any]
+    bias: tuple[NDArray[Any] | None, ...] = ()
+    sink: NDArray[Any] | None = None
+
+
+class Backward(Protocol):
+    r"""Fills `gradients` of a loss L, given those of the output and, where it was used, of lse.
+
+    With :math:`w = \exp(s - \mathrm{lse})`,
+    :math:`\delta_i = \sum_d \partial o_{id}\, o_{id} - \partial \mathrm{lse}_i`
+    and :math:`\bar w_{ij} = \sum_d \partial o_{id}\, v_{jd}` (with dropout, times what multiplied the weight)
+
+    .. math:: \partial v_j = \sum_i w_{ij}\, \partial o_i, \qquad
+              \partial s_{ij} = w_{ij} (\bar w_{ij} - \delta_i), \qquad
+              \partial \mathrm{sink} = -\sum_i e^{\mathrm{sink} - \mathrm{lse}_i}\, \delta_i
+
+    and from :math:`\partial s` by the chain rule through bias, softcap and scale. Dao, "FlashAttention-2" (2023).
+
+    `output` and `lse` are what the forward pass gave; `grad_output` is ``(batch, heads, N, value_dim)`` in the arrays'
+    dtype, `grad_lse` real ``(batch, heads, N)`` or None. As in `Backend`, what a query may not attend to does not reach
+    it, nor does the query reach it: rows without keys have gradients of zero.
+    """
+
+    def __call__(
+        self,
+        query: NDArray[Any],
+        key: NDArray[Any],
+        value: NDArray[Any],
+        output: NDArray[Any],
+        lse: NDArray[Any],
+        grad_output: NDArray[Any],
+        grad_lse: NDArray[Any] | None,
+        plan: Plan,
+        gradients: Gradients,
+        *,
+        dtype: DType,
+    ) -> None: ...
+
+
 class Backend(Protocol):
     """Fills `outputs` from query ``(batch, heads, N, dim)``, key ``(batch, key_heads, M, dim)`` and value
     ``(batch, key_heads, M, value_dim)``.

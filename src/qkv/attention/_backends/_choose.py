@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
+from numpy.typing import NDArray
+
 from ...errors import KernelError
 from .._plan import DType
 from .._prepare import Problem
-from . import Backend, Outputs, _numpy
+from . import Backend, Backward, Gradients, Outputs, _numpy, _numpy_gradients
 
 native: Backend
 explain_native: Any
@@ -37,6 +39,20 @@ def explain(problem: Problem, outputs: Outputs) -> dict[str, str]:
         problem.query, problem.key, problem.value, problem.plan, outputs, dtype=problem.dtype
     )
     return found
+
+
+def run_backward(
+    problem: Problem,
+    output: NDArray[Any],
+    lse: NDArray[Any],
+    grad_output: NDArray[Any],
+    grad_lse: NDArray[Any] | None,
+    gradients: Gradients,
+) -> None:
+    """Fill `gradients` from what the forward pass gave and the gradients of that: see `Backward`."""
+    backward: Backward = _numpy_gradients.backward
+    arrays = problem.query, problem.key, problem.value
+    backward(*arrays, output, lse, grad_output, grad_lse, problem.plan, gradients, dtype=problem.dtype)
 
 
 def _is_empty(problem: Problem) -> bool:

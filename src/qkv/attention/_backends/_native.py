@@ -69,6 +69,8 @@ def _call(
         residual=[_step(step) for step in plan.residual],
         bias=plan.bias,
         offset=plan.offset,
+        dropout=plan.dropout,
+        seed=plan.seed,
         lse=outputs.lse,
         entropy=outputs.entropy,
         max_score=outputs.max_score,

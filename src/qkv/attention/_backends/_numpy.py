@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .._arrays import narrow, widen
+from .._dropout import kept
 from .._plan import Plan
 from .._window import window_scores, window_weights
 from . import DType, Outputs
@@ -39,7 +40,11 @@ def attend(
             scores = window_scores(query[:, :, rows], key, plan, rows, columns)
             lse = _logsumexp(scores, plan.sink)
             weights = window_weights(scores, lse)
-            narrow(_weighted(weights, scores, value), outputs.output[:, :, first:last], dtype)
+            used = weights
+            if plan.dropout:
+                stays = kept(plan.dropout, plan.seed, batch, heads, rows, columns)
+                used = np.where(stays, weights / weights.dtype.type(1 - plan.dropout), 0).astype(weights.dtype)
+            narrow(_weighted(used, scores, value), outputs.output[:, :, first:last], dtype)
             outputs.lse[:, :, rows] = lse
             _observe(scores, weights, lse, plan, outputs, rows)
 
