@@ -13,6 +13,7 @@
 #include <vector>
 
 #include "attend.h"
+#include "backward.h"
 #include "dispatch.h"
 
 namespace nb = nanobind;
@@ -208,19 +209,15 @@ nb::dict described(const qkv::Choice &choice) {
     return told;
 }
 
-nb::dict attend(In query, In key, In value, Out output, const std::string &dtype, double scale, double softcap,
-            std::optional<In> sink, In start, In stop, nb::sequence residual, nb::sequence bias, int64_t offset,
-            double dropout, uint64_t seed, std::optional<Out> lse, std::optional<Out> entropy, std::optional<Out> max_score, std::optional<Out> distance,
-            std::optional<Out> top_indices, std::optional<Out> top_weights, std::optional<Out> received,
-            std::optional<Out> block_map, int64_t block_rows, int64_t block_columns, int threads, bool compute) {
+// The arrays and the plan of a call. What it points to is kept by the caller's objects and by `held`.
+Problem read_problem(const In &query, const In &key, const In &value, const std::string &dtype, double scale, double softcap,
+                     const std::optional<In> &sink, const In &start, const In &stop, nb::sequence residual, nb::sequence bias,
+                     int64_t offset, double dropout, uint64_t seed, Held &held) {
     Problem problem{};
-    Held held;
     problem.dtype = dtype_of(dtype);
     problem.query = last_contiguous(query, problem.dtype, "query");
     problem.key = last_contiguous(key, problem.dtype, "key");
     problem.value = last_contiguous(value, problem.dtype, "value");
-    problem.output_dtype = has_size(output, problem.dtype) ? problem.dtype : Dtype::float32;
-    problem.output = last_contiguous(output, problem.output_dtype, "output");
 
     const int64_t batch = problem.batch = (int64_t)query.shape(0), heads = problem.heads = (int64_t)query.shape(1);
     const int64_t queries = problem.queries = (int64_t)query.shape(2), keys = problem.keys = (int64_t)key.shape(2);
@@ -230,7 +227,6 @@ nb::dict attend(In query, In key, In value, Out output, const std::string &dtype
     require(key_heads >= 1 && heads % key_heads == 0, "key", "heads that divide the query's");
     require(has_shape(key, {batch, key_heads, keys, problem.dim}), "key", "(batch, key_heads, M, dim)");
     require(has_shape(value, {batch, key_heads, keys, problem.value_dim}), "value", "(batch, key_heads, M, value_dim)");
-    require(has_shape(output, {batch, heads, queries, problem.value_dim}), "output", "(batch, heads, N, value_dim)");
     require(batch >= 1 && queries >= 1 && keys >= 1 && problem.dim >= 1, "query", "at least one of everything");
 
     problem.scale = scale;
@@ -250,6 +246,21 @@ nb::dict attend(In query, In key, In value, Out output, const std::string &dtype
     held.arrays.reserve(2 * nb::len(residual) + nb::len(bias));
     read_mask(residual, held, problem);
     read_bias(bias, held, problem);
+    return problem;
+}
+
+nb::dict attend(In query, In key, In value, Out output, const std::string &dtype, double scale, double softcap,
+            std::optional<In> sink, In start, In stop, nb::sequence residual, nb::sequence bias, int64_t offset,
+            double dropout, uint64_t seed, std::optional<Out> lse, std::optional<Out> entropy, std::optional<Out> max_score, std::optional<Out> distance,
+            std::optional<Out> top_indices, std::optional<Out> top_weights, std::optional<Out> received,
+            std::optional<Out> block_map, int64_t block_rows, int64_t block_columns, int threads, bool compute) {
+    Held held;
+    Problem problem =
+        read_problem(query, key, value, dtype, scale, softcap, sink, start, stop, residual, bias, offset, dropout, seed, held);
+    const int64_t batch = problem.batch, heads = problem.heads, queries = problem.queries, keys = problem.keys;
+    problem.output_dtype = has_size(output, problem.dtype) ? problem.dtype : Dtype::float32;
+    problem.output = last_contiguous(output, problem.output_dtype, "output");
+    require(has_shape(output, {batch, heads, queries, problem.value_dim}), "output", "(batch, heads, N, value_dim)");
 
     problem.lse = statistic(lse, problem, {batch, heads, queries}, "lse");
     problem.entropy = statistic(entropy, problem, {batch, heads, queries}, "entropy");
@@ -286,6 +297,80 @@ nb::dict attend(In query, In key, In value, Out output, const std::string &dtype
     return described(choice);
 }
 
+// A gradient that is filled: contiguous, of these axes, in the dtype of the problem or of its statistics.
+Array wanted(const Out &array, Dtype dtype, std::initializer_list<int64_t> shape, const char *name) {
+    require(has_size(array, dtype) && has_shape(array, shape) && is_contiguous(array), name, "a contiguous gradient of the array's shape");
+    return four_axes(array, name);
+}
+
+// One gradient a bias term, or None; an array's has size 1 where it is summed over.
+std::vector<Array> wanted_of_bias(nb::sequence gradients, const Problem &problem, std::vector<Out> &held) {
+    const Dtype real = is_double(problem.dtype) ? Dtype::float64 : Dtype::float32;
+    std::vector<Array> found((size_t)problem.bias_terms);
+    require((int)nb::len(gradients) == problem.bias_terms, "grad_bias", "one for each term, or None");
+    int64_t i = 0;
+    for (nb::handle item : gradients) {
+        const qkv::BiasTerm &term = problem.bias[i];
+        Array &to = found[(size_t)i++];
+        if (item.is_none()) continue;
+        held.push_back(nb::cast<Out>(item));
+        const Out &array = held.back();
+        if (term.kind == qkv::BiasKind::alibi) {
+            to = wanted(array, real, {problem.heads}, "grad_bias");
+        } else if (term.kind == qkv::BiasKind::relative) {
+            to = wanted(array, real, {problem.heads, 2 * term.radius + 1}, "grad_bias");
+        } else {
+            const int64_t sizes[] = {problem.batch, problem.heads, problem.queries, problem.keys};
+            require(array.ndim() == 4, "grad_bias", "four axes");
+            for (size_t axis = 0; axis < 4; ++axis)
+                require((int64_t)array.shape(axis) == sizes[axis] || array.shape(axis) == 1, "grad_bias", "(batch, heads, N, M), or 1 of each");
+            require(has_size(array, real) && is_contiguous(array), "grad_bias", "contiguous float32, or float64 for float64 inputs");
+            to = four_axes(array, "grad_bias");
+        }
+    }
+    return found;
+}
+
+void backward(In query, In key, In value, In output, In lse, In grad_output, std::optional<In> grad_lse, const std::string &dtype,
+              double scale, double softcap, std::optional<In> sink, In start, In stop, nb::sequence residual, nb::sequence bias,
+              int64_t offset, double dropout, uint64_t seed, Out grad_query, Out grad_key, Out grad_value, nb::sequence grad_bias,
+              std::optional<Out> grad_sink, int threads) {
+    Held held;
+    const Problem problem =
+        read_problem(query, key, value, dtype, scale, softcap, sink, start, stop, residual, bias, offset, dropout, seed, held);
+    const int64_t batch = problem.batch, heads = problem.heads, queries = problem.queries;
+    const Dtype real = is_double(problem.dtype) ? Dtype::float64 : Dtype::float32;
+    qkv::Gradients given{};
+    given.output = last_contiguous(output, problem.dtype, "output");
+    given.grad_output = last_contiguous(grad_output, problem.dtype, "grad_output");
+    for (const In *array : {&output, &grad_output})
+        require(has_shape(*array, {batch, heads, queries, problem.value_dim}), "output", "(batch, heads, N, value_dim), and its gradient");
+    const auto by_query = [&](const In &array, const char *name) {
+        require(has_size(array, real) && has_shape(array, {batch, heads, queries}) && is_contiguous(array), name,
+                "contiguous (batch, heads, N), float32 or float64 for float64 inputs");
+        return (const void *)array.data();
+    };
+    given.lse = by_query(lse, "lse");
+    if (grad_lse) given.grad_lse = by_query(*grad_lse, "grad_lse");
+    given.query = wanted(grad_query, problem.dtype, {batch, heads, queries, problem.dim}, "grad_query");
+    given.key = wanted(grad_key, problem.dtype, {batch, problem.key_heads, problem.keys, problem.dim}, "grad_key");
+    given.value = wanted(grad_value, problem.dtype, {batch, problem.key_heads, problem.keys, problem.value_dim}, "grad_value");
+    std::vector<Out> filled;
+    const std::vector<Array> terms = wanted_of_bias(grad_bias, problem, filled);
+    given.bias = terms.data();
+    if (grad_sink) {
+        require(problem.sink.data != nullptr, "grad_sink", "a sink");
+        given.sink = wanted(*grad_sink, real, {heads}, "grad_sink").data;
+    }
+    require(threads >= 1, "threads", "at least 1");
+    Signals signals;
+    {
+        nb::gil_scoped_release released;
+        qkv::backward(problem, given, threads, [&] { return signals.pending(); });
+    }
+    if (signals.raised) throw nb::python_error();
+}
+
 }  // namespace
 
 NB_MODULE(_native, module) {
@@ -301,6 +386,10 @@ NB_MODULE(_native, module) {
                "compute"_a = true,
                "Fill what is asked for from validated arrays (batch, heads, length, dim), releasing the GIL, or with compute=False "
                "fill nothing; return what was chosen.");
+    module.def("backward", &backward, "query"_a, "key"_a, "value"_a, "output"_a, "lse"_a, "grad_output"_a, "grad_lse"_a.none(),
+               nb::kw_only(), "dtype"_a, "scale"_a, "softcap"_a, "sink"_a.none(), "start"_a, "stop"_a, "residual"_a, "bias"_a,
+               "offset"_a, "dropout"_a, "seed"_a, "grad_query"_a, "grad_key"_a, "grad_value"_a, "grad_bias"_a, "grad_sink"_a.none(),
+               "threads"_a, "Fill the gradients from validated arrays; releases the GIL. Arrays of grad_bias must be 0.");
     module.def("isa", [] { return std::string(qkv::chosen_kernel().name); },
                "The instruction set in use: the widest that this machine runs, or the one that QKV_ISA names.");
     module.def("isas", &qkv::available_kernels, "The instruction sets that this machine runs, the plainest first.");

@@ -1,6 +1,7 @@
 #define QKV_NAME "avx512_bf16"
 #define QKV_KERNEL kernel_avx512_bf16
+#define QKV_BACKWARD backward_avx512_bf16
 #define QKV_VECTOR_BYTES 64
 #define QKV_ROWS 8     // a block of sums in registers:
 #define QKV_VECTORS 2  // rows of scalars x vectors of queries
-#include "kernel.inl"
+#include QKV_PASS

@@ -197,7 +197,9 @@ bool run(const Problem &problem, const Split &split, TaskSource source) {
 
 }  // namespace
 
+bool QKV_BACKWARD(const Problem &, const Gradients &, const BackwardSplit &, BackwardSource);
+
 extern const Kernel QKV_KERNEL;
-const Kernel QKV_KERNEL = {QKV_NAME, QKV_VECTORS * lanes<float>, QKV_VECTORS * lanes<double>, run};
+const Kernel QKV_KERNEL = {QKV_NAME, QKV_VECTORS * lanes<float>, QKV_VECTORS * lanes<double>, run, QKV_BACKWARD};
 
 }  // namespace qkv

@@ -94,12 +94,17 @@ struct TaskSource {
     void *state;
 };
 
+struct Gradients;
+struct BackwardSplit;
+struct BackwardSource;
+
 // One instruction set's kernel.
 struct Kernel {
     const char *name;
     int tile_rows_float, tile_rows_double;
     // Works on tasks until none is left; returns false where memory ran out.
     bool (*run)(const Problem &, const Split &, TaskSource);
+    bool (*run_backward)(const Problem &, const Gradients &, const BackwardSplit &, BackwardSource);  // likewise; see backward.h
 };
 
 }  // namespace qkv

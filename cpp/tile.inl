@@ -33,16 +33,13 @@ template <class T, int Q> struct Tile {
     int64_t top_count[width];
 };
 
-// The first task of a tile: which queries, their bounds, the queries with one a lane, and nothing seen yet.
-template <class P, class T, int Q>
-void open_tile(Tile<T, Q> &tile, const Problem &problem, int64_t fold, int64_t batch, int64_t unit, int64_t first, int rows,
-               T *row_copy) {
+// Which queries a tile holds, and their bounds.
+template <class T, int Q>
+void place_tile(Tile<T, Q> &tile, const Problem &problem, int64_t fold, int64_t batch, int64_t unit, int64_t first, int rows) {
     constexpr int width = Tile<T, Q>::width;
     tile.rows = rows;
     tile.low = tile.full_high = problem.keys;
     tile.high = tile.full_low = 0;
-    tile.settled = false;
-    tile.failures = 0;
     for (int lane = 0; lane < width; ++lane) {
         const int64_t row = first + (lane < rows ? lane : rows - 1);
         tile.head[lane] = unit * fold + row % fold;
@@ -63,6 +60,18 @@ void open_tile(Tile<T, Q> &tile, const Problem &problem, int64_t fold, int64_t b
         }
         tile.full_low = start > tile.full_low ? start : tile.full_low;
         tile.full_high = stop < tile.full_high ? stop : tile.full_high;
+    }
+}
+
+// The first task of a tile: its place, the queries with one a lane, and nothing seen yet.
+template <class P, class T, int Q>
+void open_tile(Tile<T, Q> &tile, const Problem &problem, int64_t fold, int64_t batch, int64_t unit, int64_t first, int rows,
+               T *row_copy) {
+    constexpr int width = Tile<T, Q>::width;
+    place_tile(tile, problem, fold, batch, unit, first, rows);
+    tile.settled = false;
+    tile.failures = 0;
+    for (int lane = 0; lane < width; ++lane) {
         tile.maximum[lane] = tile.reference[lane] = -infinity<T>;
         tile.sum[lane] = tile.mass[lane] = tile.cross[lane] = tile.travel[lane] = 0;
         tile.top_count[lane] = 0;

@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from native_problems import Problem, double, problems, simple
+from native_problems import Problem, double, problems, simple, stored
 
+from qkv.attention._arrays import widen
 from qkv.attention._backends import Gradients, Outputs
 from qkv.attention._backends import _numpy as forward
 from qkv.attention._backends._numpy_gradients import backward
@@ -181,6 +182,18 @@ def test_native_dropout_keeps_what_numpy_keeps(causal: bool) -> None:
     np.testing.assert_allclose(found.output, expected, rtol=1e-6)
     np.testing.assert_array_equal(found.lse, without.lse)
     assert 0.74 < stays.mean() < 0.76
+
+
+def test_dropout_of_bfloat16() -> None:
+    """Where weights are rounded, and stored by pairs, those that stay are as without dropout."""
+    for start in (0, 1):
+        plain = replace(simple(1, 2, 40, 150, 8, dtype="bfloat16"), sums=False)
+        plain.plan = replace(plain.plan, start=np.full((1, 40), start, np.int32))
+        plain.value = np.ascontiguousarray(stored(np.broadcast_to(np.eye(150), (1, 2, 150, 150)), "bfloat16"))
+        dropped = replace(plain, plan=replace(plain.plan, dropout=0.25, seed=7))
+        stays = kept(0.25, 7, 1, 2, np.arange(40), np.arange(150))
+        without, found = (np.asarray(widen(p.computed().output, "bfloat16")) for p in (plain, dropped))
+        np.testing.assert_allclose(found, np.where(stays, without / 0.75, 0), rtol=0.01)
 
 
 def test_dropout_in_the_array_api() -> None:

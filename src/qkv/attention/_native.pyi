@@ -37,5 +37,32 @@ def attend(
     threads: int,
     compute: bool = True,
 ) -> dict[str, Any]: ...
+def backward(
+    query: NDArray[Any],
+    key: NDArray[Any],
+    value: NDArray[Any],
+    output: NDArray[Any],
+    lse: NDArray[Any],
+    grad_output: NDArray[Any],
+    grad_lse: NDArray[Any] | None,
+    *,
+    dtype: str,
+    scale: float,
+    softcap: float,
+    sink: NDArray[Any] | None,
+    start: NDArray[Any],
+    stop: NDArray[Any],
+    residual: Sequence[tuple[Any, ...]],
+    bias: Sequence[tuple[Any, ...]],
+    offset: int,
+    dropout: float,
+    seed: int,
+    grad_query: NDArray[Any],
+    grad_key: NDArray[Any],
+    grad_value: NDArray[Any],
+    grad_bias: Sequence[NDArray[Any] | None],
+    grad_sink: NDArray[Any] | None,
+    threads: int,
+) -> None: ...
 def isa() -> str: ...
 def isas() -> list[str]: ...

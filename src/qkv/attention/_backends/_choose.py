@@ -13,16 +13,18 @@ from . import Backend, Backward, Gradients, Outputs, _numpy, _numpy_gradients
 
 native: Backend
 explain_native: Any
+native_backward: Backward
 try:
     from ._native import attend as native
     from ._native import explain as explain_native
+    from ._native_gradients import backward as native_backward
 except ImportError as missing:
     reason = str(missing)
 
     def native(*arguments: Any, **options: Any) -> None:
         raise KernelError(f"the compiled kernel is not there ({reason}); build and install qkv with: pip install .")
 
-    explain_native = native
+    explain_native = native_backward = native
 
 
 def run(problem: Problem, outputs: Outputs, *, dtype: DType | None = None) -> None:
@@ -50,7 +52,7 @@ def run_backward(
     gradients: Gradients,
 ) -> None:
     """Fill `gradients` from what the forward pass gave and the gradients of that: see `Backward`."""
-    backward: Backward = _numpy_gradients.backward
+    backward: Backward = _numpy_gradients.backward if _is_empty(problem) else native_backward
     arrays = problem.query, problem.key, problem.value
     backward(*arrays, output, lse, grad_output, grad_lse, problem.plan, gradients, dtype=problem.dtype)
 

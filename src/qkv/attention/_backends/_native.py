@@ -66,7 +66,7 @@ def _call(
         sink=plan.sink,
         start=plan.start,
         stop=plan.stop,
-        residual=[_step(step) for step in plan.residual],
+        residual=[as_taken(step) for step in plan.residual],
         bias=plan.bias,
         offset=plan.offset,
         dropout=plan.dropout,
@@ -86,7 +86,7 @@ def _call(
     )
 
 
-def _step(step: MaskStep) -> tuple[Any, ...]:
+def as_taken(step: MaskStep) -> tuple[Any, ...]:
     """As the module takes it: booleans as bytes, which every version of NumPy lends out."""
     if step[0] == "array":
         return "array", step[1].view(np.uint8)

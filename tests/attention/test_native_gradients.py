@@ -1,0 +1,181 @@
+"""The compiled backward pass, against the one in NumPy in float64."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import replace
+from typing import Any
+from unittest import mock
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from native_problems import Problem, double, problems, simple
+
+from qkv.attention._arrays import narrow, widen
+from qkv.attention._backends import DType, Gradients, Outputs
+from qkv.attention._backends import _numpy as forward
+from qkv.attention._backends._native_gradients import backward as native
+from qkv.attention._backends._numpy_gradients import backward as reference
+
+
+def allocated(problem: Problem, dtype: DType) -> Gradients:
+    """Full of what must be overwritten."""
+    real = np.float64 if dtype == "float64" else np.float32
+    stored = np.dtype({"bfloat16": "uint16"}.get(dtype, dtype))
+    plan = problem.plan
+
+    def term(kind: str, array: np.ndarray) -> np.ndarray:
+        axes = zip(array.shape, array.strides, strict=True)
+        shape = [1 if kind == "array" and stride == 0 else size for size, stride in axes]
+        return np.full(shape, 7, real)
+
+    bias = tuple(term(entry[0], entry[1]) for entry in plan.bias)
+    sink = None if plan.sink is None else np.full(plan.sink.shape, 7, real)
+    arrays = (np.full(array.shape, 7, stored) for array in (problem.query, problem.key, problem.value))
+    return Gradients(*arrays, bias, sink)
+
+
+def given_gradients(problem: Problem) -> tuple[np.ndarray, np.ndarray]:
+    rng = np.random.default_rng(5)
+    stored = np.dtype({"bfloat16": "uint16"}.get(problem.dtype, problem.dtype))
+    output = np.empty((*problem.query.shape[:3], problem.value.shape[3]), stored)
+    narrow(rng.normal(size=output.shape).astype(np.float32), output, problem.dtype)
+    real = np.float64 if problem.dtype == "float64" else np.float32
+    return output, rng.normal(size=problem.query.shape[:3]).astype(real)
+
+
+def both(problem: Problem, *, grads: tuple[np.ndarray, np.ndarray | None] | None = None) -> tuple[Gradients, Gradients]:
+    """By the compiled backward pass, and by NumPy in float64, from the same results of a forward pass, rounded."""
+    grad_output, grad_lse = grads or given_gradients(problem)
+    arrays = problem.query, problem.key, problem.value
+    wide = [np.asarray(widen(array, problem.dtype), np.float64) for array in arrays]
+    exact = Outputs(np.empty(grad_output.shape), np.empty(grad_output.shape[:3]))
+    plan = double(problem.plan)
+    with np.errstate(all="ignore"):
+        forward.attend(*wide, plan, exact, dtype="float64")
+    assert exact.output is not None
+    assert exact.lse is not None
+    output = np.empty(grad_output.shape, grad_output.dtype)
+    narrow(exact.output if problem.dtype == "float64" else exact.output.astype(np.float32), output, problem.dtype)
+    lse = exact.lse.astype(np.float64 if problem.dtype == "float64" else np.float32)
+    found = allocated(problem, problem.dtype)
+    native(*arrays, output, lse, grad_output, grad_lse, problem.plan, found, dtype=problem.dtype)
+    expected = allocated(problem, "float64")
+    wide_grad = np.asarray(widen(grad_output, problem.dtype), np.float64)
+    wide_output = np.asarray(widen(output, problem.dtype), np.float64)
+    wide_lse = None if grad_lse is None else grad_lse.astype(np.float64)
+    with np.errstate(all="ignore"):
+        reference(*wide, wide_output, lse.astype(np.float64), wide_grad, wide_lse, plan, expected, dtype="float64")
+    return found, expected
+
+
+def listed(gradients: Gradients, dtype: DType) -> list[np.ndarray]:
+    arrays = [np.asarray(widen(a, dtype), np.float64) for a in (gradients.query, gradients.key, gradients.value)]
+    return arrays + [np.asarray(a, np.float64) for a in (*gradients.bias, gradients.sink) if a is not None]
+
+
+TOLERANCE = {"float64": 1e-11, "float32": 2e-5, "float16": 4e-3, "bfloat16": 3e-2}
+
+
+def assert_close(problem: Problem, found: Gradients, expected: Gradients) -> None:
+    for got, true in zip(listed(found, problem.dtype), listed(expected, "float64"), strict=True):
+        size = np.abs(true).max(initial=1.0)
+        np.testing.assert_allclose(got, true, rtol=0, atol=TOLERANCE[problem.dtype] * size)
+
+
+DTYPES: tuple[DType, ...] = ("float32", "float64", "float16", "bfloat16")
+
+
+@given(problems(DTYPES), st.sampled_from([0.0, 0.0, 0.3]), st.sampled_from([1, 2, 7]))
+def test_against_numpy(problem: Problem, dropout: float, threads: int) -> None:
+    problem.plan = replace(problem.plan, dropout=dropout, seed=2**40 + 3)
+    with mock.patch.dict(os.environ, QKV_THREADS=str(threads)):
+        found, expected = both(problem)
+    assert_close(problem, found, expected)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("causal", [False, True])
+def test_long(dtype: DType, causal: bool) -> None:
+    """Several spans of keys, and parts of queries."""
+    problem = simple(1, 2, 1500, 2300, 64, causal=causal, dtype=dtype)
+    assert_close(problem, *both(problem))
+
+
+def bits(gradients: Gradients) -> list[bytes]:
+    return [
+        a.tobytes()
+        for a in (gradients.query, gradients.key, gradients.value, *gradients.bias, gradients.sink)
+        if a is not None
+    ]
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_threads_change_no_bit(dtype: DType) -> None:
+    """The tasks of one thread and of many are different ones: fused, and apart."""
+    problem = simple(1, 2, 700, 900, 64, causal=True, dtype=dtype, sink=np.ones(2, np.float32))
+    table = np.random.default_rng(0).normal(size=(2, 101)).astype(np.float32)
+    added = np.random.default_rng(1).normal(size=(1, 1, 700, 900)).astype(np.float32)
+    slopes = np.ones(2, np.float32)
+    for bias in (
+        (("alibi", slopes, 200), ("relative", table, 200)),
+        (("array", np.broadcast_to(added, (1, 2, 700, 900))),),
+        (("array", np.broadcast_to(added[:, :, :1], (1, 2, 700, 900))),),
+    ):
+        problem.plan = replace(problem.plan, bias=bias)
+        found = []
+        for threads in (1, 2, 3, 16):
+            with mock.patch.dict(os.environ, QKV_THREADS=str(threads)):
+                found.append(bits(both(problem)[0]))
+        assert all(each == found[0] for each in found)
+
+
+def test_a_row_does_not_depend_on_its_batch() -> None:
+    whole = simple(3, 2, 70, 150, 16, causal=True)
+    alone = replace(whole, query=whole.query[1:2], key=whole.key[1:2], value=whole.value[1:2])
+    grad, lse = given_gradients(whole)
+    many, one = both(whole)[0], both(alone, grads=(grad[1:2].copy(), lse[1:2].copy()))[0]
+    for name in ("query", "key", "value"):
+        np.testing.assert_array_equal(getattr(many, name)[1:2], getattr(one, name))
+
+
+@pytest.mark.parametrize("softcap", [0.0, 5.0])
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_what_is_masked_has_no_part(dtype: DType, softcap: float) -> None:
+    problem = simple(1, 1, 40, 60, 16, dtype=dtype, softcap=softcap)
+    stop = np.full((1, 40), 30, np.int32)
+    stop[0, 7] = 0
+    problem.plan = replace(problem.plan, stop=stop)
+    plain = both(problem)[0]
+    poison = 0x7FC0 if dtype == "bfloat16" else np.nan
+    problem.key[:, :, 30:] = poison
+    problem.value[:, :, 30:] = poison
+    problem.query[:, :, 7] = poison
+    poisoned = both(problem)[0]
+    for name in ("query", "key", "value"):
+        np.testing.assert_array_equal(getattr(poisoned, name), getattr(plain, name))
+    assert not plain.key[:, :, 30:].any()
+    assert not plain.query[:, :, 7].any()
+
+
+def test_a_nan_reaches_only_what_meets_it() -> None:
+    problem = simple(1, 1, 200, 200, 16, causal=True)
+    grad, _ = given_gradients(problem)
+    grad[:, :, 100] = np.nan
+    found = both(problem, grads=(grad, None))[0]
+    assert np.isnan(found.query[0, 0, 100]).all()
+    assert np.isfinite(np.delete(found.query[0, 0], 100, 0)).all()
+    assert np.isnan(found.value[0, 0, :101]).all()
+    assert np.isfinite(found.value[0, 0, 101:]).all()
+    assert np.isfinite(found.key[0, 0, 101:]).all()
+
+
+def test_messages() -> None:
+    problem = simple()
+    grad, lse = given_gradients(problem)
+    found: Any = allocated(problem, "float32")
+    found.key = found.key[..., :3]
+    with pytest.raises(ValueError, match="grad_key: expected a contiguous gradient"):
+        native(problem.query, problem.key, problem.value, grad, lse, grad, None, problem.plan, found, dtype="float32")
