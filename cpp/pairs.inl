@@ -23,6 +23,12 @@ struct Pairs {
         return (Vector<float>)_mm512_dpbf16_ps((__m512)sum, (__m512bh)left, (__m512bh)right);
     }
 
+    // The same, but a weight of 0 on the left keeps out what is on the right.
+    template <bool guarded> static QKV_INLINE Vector<float> add_guarding(Vector<float> sum, __m512i a, Vector<float> b) {
+        const __m512i right = guarded ? _mm512_maskz_mov_epi16(_mm512_test_epi16_mask(a, a), (__m512i)b) : (__m512i)b;
+        return (Vector<float>)_mm512_dpbf16_ps((__m512)sum, (__m512bh)a, (__m512bh)right);
+    }
+
     // Queries must stay as they are to be exact, so scores are scaled instead.
     static constexpr bool scales_scores = true;
     // Dividing by the sum of what was multiplied, a query that sees one key alone gets that key's value to the bit.
@@ -125,6 +131,30 @@ struct Pairs {
             if (factors[at] == 0) {
                 const int64_t place = at + odd, pair = place / (2 * width), lane = place % width;
                 halves[(pair * width + lane) * 2 + place / width % 2] = 0;
+            }
+    }
+
+    typedef uint16_t Halves __attribute__((vector_size(32)));
+    typedef uint32_t Words __attribute__((vector_size(64)));
+    static QKV_INLINE Halves rounded(Vector<float> value) { return (Halves)_mm512_cvtneps_pbh((__m512)value); }
+
+    // A block (keys, width) of numbers of any sign, rounded, in rows: two queries a 32-bit lane.
+    template <int Q> static void round_rows(const float *from, int64_t count, float *to) {
+        for (int64_t at = 0; at < count * Q; ++at) {
+            const Halves halves = rounded(load(from + at * lanes<float>));
+            __builtin_memcpy((char *)to + at * sizeof halves, &halves, sizeof halves);
+        }
+    }
+
+    // The same with two keys a lane, the first of which is even; a key without a partner gets 0.
+    template <int Q> static void round_pairs(const float *from, int64_t count, float *to) {
+        const auto word = [&](int64_t j, int q) QKV_LAMBDA {
+            return __builtin_convertvector(rounded(load(from + (j * Q + q) * lanes<float>)), Words);
+        };
+        for (int64_t j = 0; j < count; j += 2)
+            for (int q = 0; q < Q; ++q, to += lanes<float>) {
+                const Words odd = j + 1 < count ? word(j + 1, q) : Words{};
+                store(to, (Vector<float>)(word(j, q) | odd << 16));
             }
     }
 };

@@ -80,8 +80,12 @@ TOLERANCE = {"float64": 1e-11, "float32": 2e-5, "float16": 4e-3, "bfloat16": 3e-
 
 
 def assert_close(problem: Problem, found: Gradients, expected: Gradients) -> None:
+    """Relative to the largest number, and to the largest score: exp makes its rounding a weight's relative error."""
+    query, key = (np.asarray(widen(array, problem.dtype), np.float64) for array in (problem.query, problem.key))
+    key = np.repeat(key, query.shape[1] // key.shape[1], axis=1)
+    largest = abs(problem.plan.scale) * np.abs(query @ key.swapaxes(-1, -2)).max()
     for got, true in zip(listed(found, problem.dtype), listed(expected, "float64"), strict=True):
-        size = np.abs(true).max(initial=1.0)
+        size = np.abs(true).max(initial=1.0) * max(1.0, largest / 8)
         np.testing.assert_allclose(got, true, rtol=0, atol=TOLERANCE[problem.dtype] * size)
 
 
