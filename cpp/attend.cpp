@@ -87,6 +87,8 @@ Choice choose(const Problem &problem, int threads) {
     choice.kernel = &chosen_kernel();
     choice.arithmetic = problem.dtype == Dtype::float64   ? "float64"
                         : problem.dtype == Dtype::float32 ? "float32"
+                        : problem.dtype == Dtype::bfloat16 && choice.kernel->bfloat16_pairs
+                            ? "bfloat16 by pairs, float32 sums"
                                                           : "float32, read block by block";
     choice.split = split_of(problem, *choice.kernel, threads);
     choice.threads = useful_threads(problem, choice.split, threads);

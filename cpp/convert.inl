@@ -54,7 +54,15 @@ inline void load_row(Dtype dtype, const char *from, int64_t count, float *to) {
     } else if (dtype == Dtype::bfloat16) {
         for (int64_t i = 0; i < count; ++i) to[i] = from_bfloat16(half[i]);
     } else {
-        for (int64_t i = 0; i < count; ++i) to[i] = from_float16(half[i]);
+        int64_t i = 0;
+#if defined(__AVX512F__)
+        for (; i + 16 <= count; i += 16)
+            _mm512_storeu_ps(to + i, _mm512_maskz_cvtph_ps(0xffff, _mm256_loadu_si256((const __m256i *)(half + i))));
+#elif defined(__F16C__)
+        for (; i + 8 <= count; i += 8)
+            _mm256_storeu_ps(to + i, _mm256_cvtph_ps(_mm_loadu_si128((const __m128i *)(half + i))));
+#endif
+        for (; i < count; ++i) to[i] = from_float16(half[i]);
     }
 }
 
@@ -74,6 +82,31 @@ inline void store_row(Dtype dtype, const float *from, int64_t count, char *to) {
 
 inline void store_row(Dtype, const double *from, int64_t count, char *to) {
     __builtin_memcpy(to, from, (size_t)count * sizeof(double));
+}
+
+// One vector of results.
+QKV_INLINE void store_vector(Dtype, Vector<double> value, char *to) { __builtin_memcpy(to, &value, sizeof value); }
+
+QKV_INLINE void store_vector(Dtype dtype, Vector<float> value, char *to) {
+    if (dtype == Dtype::float32) {
+        __builtin_memcpy(to, &value, sizeof value);
+    } else if (dtype == Dtype::bfloat16) {
+        typedef uint32_t Bits __attribute__((vector_size(QKV_VECTOR_BYTES)));
+        typedef uint16_t Halves __attribute__((vector_size(QKV_VECTOR_BYTES / 2)));
+        const Bits bits = (Bits)value, rounded = bits + 0x7fff + (bits >> 16 & 1), quiet = bits | 0x400000;
+        const Halves halves = __builtin_convertvector((value != value ? quiet : rounded) >> 16, Halves);
+        __builtin_memcpy(to, &halves, sizeof halves);
+    } else {
+#if defined(__AVX512F__)
+        _mm256_storeu_si256((__m256i *)to, _mm512_maskz_cvtps_ph(0xffff, (__m512)value, _MM_FROUND_TO_NEAREST_INT));
+#elif defined(__F16C__)
+        _mm_storeu_si128((__m128i *)to, _mm256_cvtps_ph((__m256)value, _MM_FROUND_TO_NEAREST_INT));
+#else
+        float part[lanes<float>];
+        store(part, value);
+        store_row(dtype, part, lanes<float>, to);
+#endif
+    }
 }
 
 // A block of keys or values, ready to be read: in place, or a copy in the type that is computed in.
@@ -108,12 +141,24 @@ inline uint16_t size_bits(uint16_t bfloat16) { return bfloat16 & 0x7fff; }
 template <class E> inline auto infinite_bits() { return size_bits(infinity<E>); }
 template <> inline auto infinite_bits<uint16_t>() { return (uint16_t)0x7f80; }
 
+// By whole vectors: this looks at every value once for each few tiles.
 template <class E> bool all_finite(Block<E> block, int64_t count, int64_t width) {
-    auto largest = size_bits((E)0);
-    for (int64_t row = 0; row < count; ++row)
-        for (int64_t i = 0; i < width; ++i) {
-            const auto bits = size_bits(block.data[row * block.stride + i]);
-            largest = bits > largest ? bits : largest;
+    using Bits = decltype(size_bits((E)0));
+    typedef Bits Many __attribute__((vector_size(QKV_VECTOR_BYTES)));
+    constexpr int n = QKV_VECTOR_BYTES / (int)sizeof(Bits);
+    Many most = {};
+    Bits largest = 0;
+    for (int64_t row = 0; row < count; ++row) {
+        const E *from = block.data + row * block.stride;
+        int64_t i = 0;
+        for (; i + n <= width; i += n) {
+            Many bits;
+            __builtin_memcpy(&bits, from + i, sizeof bits);
+            bits &= (Bits)((Bits)~(Bits)0 >> 1);
+            most = bits > most ? bits : most;
         }
+        for (; i < width; ++i) largest = size_bits(from[i]) > largest ? size_bits(from[i]) : largest;
+    }
+    for (int i = 0; i < n; ++i) largest = most[i] > largest ? most[i] : largest;
     return largest < infinite_bits<E>();
 }

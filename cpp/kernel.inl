@@ -200,6 +200,7 @@ bool run(const Problem &problem, const Split &split, TaskSource source) {
 bool QKV_BACKWARD(const Problem &, const Gradients &, const BackwardSplit &, BackwardSource);
 
 extern const Kernel QKV_KERNEL;
-const Kernel QKV_KERNEL = {QKV_NAME, QKV_VECTORS * lanes<float>, QKV_VECTORS * lanes<double>, run, QKV_BACKWARD};
+const Kernel QKV_KERNEL = {QKV_NAME, QKV_VECTORS * lanes<float>, QKV_VECTORS * lanes<double>, multiplies_pairs,
+                           run, QKV_BACKWARD};
 
 }  // namespace qkv

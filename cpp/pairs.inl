@@ -6,6 +6,8 @@
 // the sum of the rounded weights; logsumexp and all statistics come from the weights as they were. Subnormal numbers count as 0 in the instruction.
 #if defined(__AVX512BF16__)
 
+constexpr bool multiplies_pairs = true;
+
 struct Pairs {
     using Real = float;
     using Element = uint16_t;
@@ -159,4 +161,6 @@ struct Pairs {
     }
 };
 
+#else
+constexpr bool multiplies_pairs = false;
 #endif

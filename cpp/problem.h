@@ -102,6 +102,7 @@ struct BackwardSource;
 struct Kernel {
     const char *name;
     int tile_rows_float, tile_rows_double;
+    bool bfloat16_pairs;  // multiplies bfloat16 numbers as they are
     // Works on tasks until none is left; returns false where memory ran out.
     bool (*run)(const Problem &, const Split &, TaskSource);
     bool (*run_backward)(const Problem &, const Gradients &, const BackwardSplit &, BackwardSource);  // likewise; see backward.h

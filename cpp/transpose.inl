@@ -55,10 +55,7 @@ void lanes_to_rows(Dtype dtype, const T *from, int64_t count, int64_t width, Vec
         Vector<T> block[L];
         for (int at = 0; at < L; ++at) block[at] = load(from + (i + at) * width) * factor;
         transpose<T>(block);
-        for (int lane = 0; lane < used; ++lane) {
-            store(part, block[lane]);
-            store_row(dtype, part, L, rows[lane] + i * bytes_of(dtype));
-        }
+        for (int lane = 0; lane < used; ++lane) store_vector(dtype, block[lane], rows[lane] + i * bytes_of(dtype));
     }
     for (int lane = 0; i < count && lane < used; ++lane) {
         for (int64_t at = i; at < count; ++at) part[at - i] = from[at * width + lane] * factor[lane];
