@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <atomic>
+#include <memory>
 #include <new>
 #include <thread>
 #include <vector>
@@ -16,10 +17,8 @@ constexpr int most_tiles = 8;               // sharing a block of keys; more gai
 constexpr int64_t kept_bytes = 1 << 19;     // of kept scores, by which tiles share the second-level cache
 constexpr int64_t received_parts = 64;      // tasks in all that sum `received`, before heads alone are enough
 constexpr int64_t most_parts_a_head = 32;
+constexpr int64_t round_bytes = 32 << 20;   // a thread, held of the units of a round
 constexpr double work_worth_a_thread = 1e6;  // multiply-adds
-
-int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
-int64_t round_up(int64_t a, int64_t b) { return ceil_div(a, b) * b; }
 
 bool has_relative_bias(const Problem &problem) {
     return std::any_of(problem.bias, problem.bias + problem.bias_terms,
@@ -31,6 +30,13 @@ Split split_of(const Problem &problem, const Kernel &kernel, int threads) {
     const int64_t width = real64 ? kernel.tile_rows_double : kernel.tile_rows_float;
     const bool keeps = problem.received || problem.block_map;
     Split split{};
+    split.fold = problem.heads / problem.key_heads;
+    split.rows = problem.queries * split.fold;
+    if (problem.dropout == 0 && split.rows <= (real64 ? kernel.few_rows_double : kernel.few_rows_float)) {
+        split.pieces = ceil_div(problem.keys, keys_in_piece);
+        split.tasks = problem.batch * problem.key_heads * split.pieces;
+        return split;
+    }
     // Query heads that share keys share lanes too, but where lanes must be consecutive queries of one head.
     split.fold = keeps || has_relative_bias(problem) ? 1 : problem.heads / problem.key_heads;
     split.rows = problem.queries * split.fold;
@@ -80,39 +86,9 @@ struct Counter {
     const std::function<bool()> &interrupted;
 };
 
-}  // namespace
-
-Choice choose(const Problem &problem, int threads) {
-    Choice choice{};
-    choice.kernel = &chosen_kernel();
-    choice.arithmetic = problem.dtype == Dtype::float64   ? "float64"
-                        : problem.dtype == Dtype::float32 ? "float32"
-                        : problem.dtype == Dtype::bfloat16 && choice.kernel->bfloat16_pairs
-                            ? "bfloat16 by pairs, float32 sums"
-                                                          : "float32, read block by block";
-    choice.split = split_of(problem, *choice.kernel, threads);
-    choice.threads = useful_threads(problem, choice.split, threads);
-    choice.tile_rows = is_double(problem.dtype) ? choice.kernel->tile_rows_double : choice.kernel->tile_rows_float;
-    if (problem.received || problem.block_map)
-        choice.kept_bytes = choice.split.tiles * problem.keys * choice.tile_rows * (is_double(problem.dtype) ? 8 : 4);
-    return choice;
-}
-
-std::string Choice::path() const {
-    std::string words = "tiles of " + std::to_string(tile_rows) + " queries, " + std::to_string(split.tiles) + " to a block of keys";
-    if (split.fold > 1) words += ", " + std::to_string(split.fold) + " query heads of a key head together";
-    return words;
-}
-
-Choice attend(const Problem &problem, int threads, const std::function<bool()> &interrupted) {
-    const Choice choice = choose(problem, threads);
-    const Kernel &kernel = *choice.kernel;
-    Split split = choice.split;
-    std::vector<double> received;
-    if (problem.received) {
-        received.resize((size_t)(problem.batch * problem.heads * split.tasks_per_unit * problem.keys));
-        split.received = received.data();
-    }
+// Runs a split's tasks. Returns false where the caller was interrupted, and not all of them were run.
+bool run_tasks(const Problem &problem, const Split &split, int threads, const std::function<bool()> &interrupted) {
+    const Kernel &kernel = chosen_kernel();
     Counter counter{{0}, split.tasks, std::this_thread::get_id(), interrupted};
     const TaskSource source = {[](void *state) -> int64_t {
                                    Counter &counter = *(Counter *)state;
@@ -123,10 +99,80 @@ Choice attend(const Problem &problem, int threads, const std::function<bool()> &
                                },
                                &counter};
     std::atomic<int> failures{0};
-    run_on_threads(choice.threads, [&] {
+    run_on_threads(threads, [&] {
         if (!kernel.run(problem, split, source)) failures.fetch_add(1);
     });
     if (failures.load()) throw std::bad_alloc();
+    return !interrupted();
+}
+
+// Few rows: the keys of every unit in pieces, as many units a round as may be held.
+void attend_pieces(const Problem &problem, Split split, int threads, const std::function<bool()> &interrupted) {
+    const int64_t units = split.tasks / split.pieces;
+    const int64_t record = split.pieces * split.rows * record_bytes(problem);
+    const int64_t kept = kept_in_unit(problem, split) * (is_double(problem.dtype) ? 8 : 4);
+    const int64_t most = std::clamp<int64_t>(threads * round_bytes / (record + kept), 1, units);
+    std::unique_ptr<char[]> held;
+    std::vector<int32_t> left;
+    for (int64_t stop; split.first_unit < units; split.first_unit = stop) {
+        stop = std::min(units, split.first_unit + most);
+        const int64_t count = stop - split.first_unit;
+        split.tasks = count * split.pieces;
+        if (split.pieces > 1) {
+            if (!held) held.reset(new char[(size_t)(most * (record + kept) + 64)]);
+            split.records = (char *)(((uintptr_t)held.get() + 63) / 64 * 64);
+            split.kept = kept ? split.records + most * record : nullptr;
+            left.assign((size_t)count, (int32_t)split.pieces);
+            split.left = left.data();
+        }
+        if (!run_tasks(problem, split, threads, interrupted)) return;
+    }
+}
+
+}  // namespace
+
+Choice choose(const Problem &problem, int threads) {
+    Choice choice{};
+    choice.kernel = &chosen_kernel();
+    choice.split = split_of(problem, *choice.kernel, threads);
+    const bool pairs = problem.dtype == Dtype::bfloat16 && choice.kernel->bfloat16_pairs;
+    choice.arithmetic = problem.dtype == Dtype::float64   ? "float64"
+                        : problem.dtype == Dtype::float32 ? "float32"
+                        : choice.split.pieces             ? "float32, converted in registers"
+                        : pairs                           ? "bfloat16 by pairs, float32 sums"
+                                                          : "float32, read block by block";
+    choice.threads = useful_threads(problem, choice.split, threads);
+    choice.tile_rows = is_double(problem.dtype) ? choice.kernel->tile_rows_double : choice.kernel->tile_rows_float;
+    if (!choice.split.pieces && (problem.received || problem.block_map))
+        choice.kept_bytes = choice.split.tiles * problem.keys * choice.tile_rows * (is_double(problem.dtype) ? 8 : 4);
+    return choice;
+}
+
+std::string Choice::path() const {
+    if (split.pieces) {
+        std::string words = std::to_string(split.rows) + " rows at a time read keys as they lie";
+        if (split.pieces > 1) words += ", in " + std::to_string(split.pieces) + " pieces of " + std::to_string(keys_in_piece);
+        if (split.fold > 1) words += "; " + std::to_string(split.fold) + " query heads of a key head together";
+        return words;
+    }
+    std::string words = "tiles of " + std::to_string(tile_rows) + " queries, " + std::to_string(split.tiles) + " to a block of keys";
+    if (split.fold > 1) words += ", " + std::to_string(split.fold) + " query heads of a key head together";
+    return words;
+}
+
+Choice attend(const Problem &problem, int threads, const std::function<bool()> &interrupted) {
+    const Choice choice = choose(problem, threads);
+    if (choice.split.pieces) {
+        attend_pieces(problem, choice.split, choice.threads, interrupted);
+        return choice;
+    }
+    Split split = choice.split;
+    std::vector<double> received;
+    if (problem.received) {
+        received.resize((size_t)(problem.batch * problem.heads * split.tasks_per_unit * problem.keys));
+        split.received = received.data();
+    }
+    run_tasks(problem, split, choice.threads, interrupted);
     if (problem.received) is_double(problem.dtype) ? sum_received<double>(problem, split) : sum_received<float>(problem, split);
     return choice;
 }

@@ -19,7 +19,6 @@ constexpr int64_t tiles_worth_a_part = 8, most_parts = 64, most_parts_of_tables 
 constexpr double cost_unfused = 7.0 / 5.0;    // products of a block of scores
 constexpr double work_worth_a_thread = 5e5;   // multiply-adds
 
-int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
 
 bool summed_over(const Problem &problem, const Gradients &given, int axis, int64_t size) {
     if (size == 1) return false;

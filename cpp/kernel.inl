@@ -27,6 +27,9 @@ namespace {
 #include "bias.inl"
 #include "dropout.inl"
 #include "statistics.inl"
+#include "stream.inl"
+#include "row.inl"
+#include "decode.inl"
 
 constexpr int tiles_held = 8;  // at most this many tiles share a block of keys
 
@@ -188,6 +191,14 @@ template <class P> bool work(const Problem &problem, const Split &split, TaskSou
 }
 
 bool run(const Problem &problem, const Split &split, TaskSource source) {
+    if (split.pieces) {
+        switch (problem.dtype) {
+            case Dtype::float16: return decode<float, Float16>(problem, split, source);
+            case Dtype::bfloat16: return decode<float, Bfloat16>(problem, split, source);
+            case Dtype::float32: return decode<float, float>(problem, split, source);
+            case Dtype::float64: return decode<double, double>(problem, split, source);
+        }
+    }
 #if defined(__AVX512BF16__)
     if (problem.dtype == Dtype::bfloat16) return work<Pairs>(problem, split, source);
 #endif
@@ -201,6 +212,6 @@ bool QKV_BACKWARD(const Problem &, const Gradients &, const BackwardSplit &, Bac
 
 extern const Kernel QKV_KERNEL;
 const Kernel QKV_KERNEL = {QKV_NAME, QKV_VECTORS * lanes<float>, QKV_VECTORS * lanes<double>, multiplies_pairs,
-                           run, QKV_BACKWARD};
+                           lanes<float>, lanes<double>, run, QKV_BACKWARD};
 
 }  // namespace qkv

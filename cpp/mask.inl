@@ -1,8 +1,9 @@
-// The residual mask: a postfix program over one tile's block of keys, evaluated on bytes (keys, width) that are 0 or 1.
+// The residual mask: a postfix program over a block of keys of one tile, or of one row (a tile of width 1), evaluated on
+// bytes (keys, width) that are 0 or 1.
 
-template <class T, int Q>
-void push_interval(const MaskStep &step, const Tile<T, Q> &tile, int64_t batch, int64_t first, int64_t count, uint8_t *to) {
-    constexpr int width = Tile<T, Q>::width;
+template <class Queries>
+void push_interval(const MaskStep &step, const Queries &tile, int64_t batch, int64_t first, int64_t count, uint8_t *to) {
+    constexpr int width = Queries::width;
     int32_t start[width], stop[width];
     for (int lane = 0; lane < width; ++lane) {
         start[lane] = step.first.of(batch)[tile.index[lane]];
@@ -14,9 +15,9 @@ void push_interval(const MaskStep &step, const Tile<T, Q> &tile, int64_t batch, 
     }
 }
 
-template <class T, int Q>
-void push_equal(const MaskStep &step, const Tile<T, Q> &tile, int64_t batch, int64_t first, int64_t count, uint8_t *to) {
-    constexpr int width = Tile<T, Q>::width;
+template <class Queries>
+void push_equal(const MaskStep &step, const Queries &tile, int64_t batch, int64_t first, int64_t count, uint8_t *to) {
+    constexpr int width = Queries::width;
     int32_t id[width];
     for (int lane = 0; lane < width; ++lane) id[lane] = step.first.of(batch)[tile.index[lane]];
     const int32_t *ids = step.second.of(batch) + first;
@@ -24,9 +25,9 @@ void push_equal(const MaskStep &step, const Tile<T, Q> &tile, int64_t batch, int
         for (int lane = 0; lane < width; ++lane) to[j * width + lane] = ids[j] == id[lane];
 }
 
-template <class T, int Q>
-void push_array(const MaskStep &step, const Tile<T, Q> &tile, int64_t batch, int64_t first, int64_t count, uint8_t *to) {
-    constexpr int width = Tile<T, Q>::width;
+template <class Queries>
+void push_array(const MaskStep &step, const Queries &tile, int64_t batch, int64_t first, int64_t count, uint8_t *to) {
+    constexpr int width = Queries::width;
     const int64_t *stride = step.array.stride;
     for (int lane = 0; lane < width; ++lane) {
         const char *row = step.array.data + batch * stride[0] + tile.head[lane] * stride[1] + tile.index[lane] * stride[2] +
@@ -36,11 +37,11 @@ void push_array(const MaskStep &step, const Tile<T, Q> &tile, int64_t batch, int
 }
 
 // Runs the program; the result lies at the bottom of `stack`, whose slots are keys_in_block * width bytes.
-template <class T, int Q>
-void evaluate_mask(const Problem &problem, const Tile<T, Q> &tile, int64_t batch, int64_t first, int64_t count,
+template <class Queries>
+void evaluate_mask(const Problem &problem, const Queries &tile, int64_t batch, int64_t first, int64_t count,
                    uint8_t *stack) {
-    constexpr int64_t slot = keys_in_block * Tile<T, Q>::width;
-    const int64_t used = count * Tile<T, Q>::width;
+    constexpr int64_t slot = keys_in_block * Queries::width;
+    const int64_t used = count * Queries::width;
     int depth = 0;
     for (int i = 0; i < problem.mask_steps; ++i) {
         const MaskStep &step = problem.mask[i];

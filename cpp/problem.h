@@ -86,7 +86,34 @@ struct Split {
     int64_t tasks;          // in all
     int tiles;              // query tiles that share a block of keys
     double *received;       // (batch, heads, tasks_per_unit, keys), or null
+
+    // Where a unit's rows are few, its keys are cut instead, and a task is one piece of them. Units come in rounds, so that
+    // what is held of them stays small.
+    int64_t pieces;      // of each unit's keys; 0 where rows are cut
+    int64_t first_unit;  // of this round
+    char *records;       // (units of the round, pieces, rows), each of record_bytes; with several pieces only, as below
+    void *kept;          // (units of the round), each of kept_in_unit numbers; null where no statistic needs them
+    int32_t *left;       // (units of the round): pieces that nobody has finished
 };
+
+constexpr int64_t keys_in_block = 128;
+constexpr int64_t keys_in_piece = 1024;
+
+constexpr int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
+constexpr int64_t round_up(int64_t a, int64_t b) { return ceil_div(a, b) * b; }
+constexpr int64_t whole_lines(int64_t bytes) { return round_up(bytes, 64); }
+
+// What is known of a row after a piece: five numbers, its output, its largest scores and their keys.
+inline int64_t record_bytes(const Problem &problem) {
+    const int64_t size = is_double(problem.dtype) ? 8 : 4;
+    return 64 + whole_lines(problem.value_dim * size) + whole_lines(problem.ranked * size) + whole_lines(problem.ranked * 8);
+}
+
+// Exponentials of a unit's scores, and what those of each block are relative to.
+inline int64_t kept_in_unit(const Problem &problem, const Split &split) {
+    if (!problem.received && !problem.block_map) return 0;
+    return split.rows * (problem.keys + ceil_div(problem.keys, keys_in_block));
+}
 
 // Hands out task numbers; negative when none is left.
 struct TaskSource {
@@ -103,6 +130,7 @@ struct Kernel {
     const char *name;
     int tile_rows_float, tile_rows_double;
     bool bfloat16_pairs;  // multiplies bfloat16 numbers as they are
+    int few_rows_float, few_rows_double;  // up to so many rows of a unit, keys are cut instead of rows
     // Works on tasks until none is left; returns false where memory ran out.
     bool (*run)(const Problem &, const Split &, TaskSource);
     bool (*run_backward)(const Problem &, const Gradients &, const BackwardSplit &, BackwardSource);  // likewise; see backward.h

@@ -1,7 +1,5 @@
 // A tile: as many queries as there are lanes in QKV_VECTORS vectors, and what is kept for each while keys go by.
 
-constexpr int64_t keys_in_block = 128;
-
 // How far the largest score may exceed what exponentials are relative to before that moves: e^8 leaves room to either side.
 template <class T> constexpr T slack = 8;
 
@@ -151,51 +149,81 @@ void soften(Tile<T, Q> &tile, const Problem &problem, int64_t first, int64_t cou
 inline float log_of(float x) { return __builtin_logf(x); }
 inline double log_of(double x) { return __builtin_log(x); }
 
+// What one row comes to when all keys have gone by.
+template <class T> struct Totals {
+    T maximum, reference;         // the largest score; what exponentials are relative to
+    T sum, mass, cross, travel;   // `mass` sums the weights as they met the values: rounded, or the same as `sum`
+    const T *top_score;
+    const int64_t *top_index;
+    int64_t top_count;
+};
+
+// What turns exp(score - reference) into weights, and products of those with values into the output.
+template <class T> struct Shares {
+    T weights, output;
+};
+
+// Writes the statistics of a single row.
+template <class T>
+Shares<T> finish_row(const Problem &problem, int64_t batch, int64_t head, int64_t index, const Totals<T> &row) {
+    const int64_t at = (batch * problem.heads + head) * problem.queries + index;
+    const T *sinks = (const T *)problem.sink.data;
+    const T sink = sinks ? sinks[head * problem.sink.stride[1]] : -infinity<T>;
+    const bool empty = row.sum == 0;  // the largest score alone adds 1
+    T lse = sink, above = 0;          // `above` is lse - reference, without the digits that a large one eats
+    Shares<T> shares = {0, 0};
+    if (!empty) {
+        const T origin = sink > row.reference ? sink : row.reference;
+        T shrink = 1, outside = 0;
+        if (sinks) {
+            shrink = (T)__builtin_exp((double)(row.reference - origin));
+            outside = (T)__builtin_exp((double)(sink - origin));
+        }
+        const T total = row.sum * shrink + outside;
+        shares = {shrink / total, shrink / (row.mass * shrink + outside)};
+        if (problem.dropout != 0) shares.output *= (T)(1 / (1 - problem.dropout));
+        lse = origin + log_of(total);
+        above = (origin - row.reference) + log_of(total);
+    }
+    const bool broken = row.sum != row.sum;  // a NaN or an infinite score: the whole row is NaN
+    if (problem.lse) ((T *)problem.lse)[at] = lse;
+    if (problem.max_score) ((T *)problem.max_score)[at] = broken ? row.sum : row.maximum;
+    if (problem.distance) ((T *)problem.distance)[at] = empty ? (T)0 : row.travel * shares.weights;
+    if (problem.entropy) {
+        const T entropy = empty ? (T)0 : (row.sum * above - row.cross) * shares.weights;
+        ((T *)problem.entropy)[at] = entropy < 0 ? (T)0 : entropy;
+    }
+    if (problem.top_k) {
+        T *weights = (T *)problem.top_weights + at * problem.top_k;
+        int64_t *indices = problem.top_indices + at * problem.top_k;
+        for (int64_t i = 0; i < problem.top_k; ++i) {
+            const bool found = i < row.top_count;
+            indices[i] = found ? row.top_index[i] : -1;
+            weights[i] = found ? (T)__builtin_exp((double)(row.top_score[i] - row.reference)) * shares.weights : (T)0;
+        }
+    }
+    return shares;
+}
+
 // What is known once all keys have gone by: the output, and the statistics of single queries.
 template <class P, class T, int Q> void close_tile(Tile<T, Q> &tile, const Problem &problem, int64_t batch) {
     constexpr int width = Tile<T, Q>::width;
     T share[width] = {};  // what the output is multiplied by
     for (int lane = 0; lane < tile.rows; ++lane) {
         const int64_t head = tile.head[lane], index = tile.index[lane];
-        const int64_t at = (batch * problem.heads + head) * problem.queries + index;
-        const T *sinks = (const T *)problem.sink.data;
-        const T sink = sinks ? sinks[head * problem.sink.stride[1]] : -infinity<T>;
-        const T maximum = tile.maximum[lane], reference = tile.reference[lane], sum = tile.sum[lane];
-        const bool empty = sum == 0;  // the largest score alone adds 1
-        T lse = sink, above = 0, normaliser = 0;  // `above` is lse - reference, without the digits that a large one eats
-        if (!empty) {
-            const T origin = sink > reference ? sink : reference;
-            T shrink = 1, outside = 0;
-            if (sinks) {
-                shrink = (T)__builtin_exp((double)(reference - origin));
-                outside = (T)__builtin_exp((double)(sink - origin));
-            }
-            const T total = sum * shrink + outside;
-            normaliser = shrink / total;
-            share[lane] = P::rounds_weights && sum == sum ? shrink / (tile.mass[lane] * shrink + outside) : normaliser;
-            if (problem.dropout != 0) share[lane] *= (T)(1 / (1 - problem.dropout));
-            lse = origin + log_of(total);
-            above = (origin - reference) + log_of(total);
-        }
-        const bool broken = sum != sum;  // a NaN or an infinite score: the whole row is NaN
-        tile.normaliser[lane] = normaliser;
-        if (problem.lse) ((T *)problem.lse)[at] = lse;
-        if (problem.max_score) ((T *)problem.max_score)[at] = broken ? sum : maximum;
-        if (problem.distance) ((T *)problem.distance)[at] = empty ? (T)0 : tile.travel[lane] * normaliser;
-        if (problem.entropy) {
-            const T entropy = empty ? (T)0 : (sum * above - tile.cross[lane]) * normaliser;
-            ((T *)problem.entropy)[at] = entropy < 0 ? (T)0 : entropy;
-        }
-        if (problem.top_k) {
-            T *weights = (T *)problem.top_weights + at * problem.top_k;
-            int64_t *indices = problem.top_indices + at * problem.top_k;
-            for (int64_t i = 0; i < problem.top_k; ++i) {
-                const bool found = i < tile.top_count[lane];
-                indices[i] = found ? tile.top_index[lane * problem.ranked + i] : -1;
-                const T score = found ? tile.top_score[lane * problem.ranked + i] : (T)0;
-                weights[i] = found ? (T)__builtin_exp((double)(score - reference)) * normaliser : (T)0;
-            }
-        }
+        const T sum = tile.sum[lane];
+        const Totals<T> totals = {tile.maximum[lane],
+                                  tile.reference[lane],
+                                  sum,
+                                  P::rounds_weights && sum == sum ? tile.mass[lane] : sum,
+                                  tile.cross[lane],
+                                  tile.travel[lane],
+                                  tile.top_score + lane * problem.ranked,
+                                  tile.top_index + lane * problem.ranked,
+                                  tile.top_count[lane]};
+        const Shares<T> shares = finish_row(problem, batch, head, index, totals);
+        tile.normaliser[lane] = shares.weights;
+        share[lane] = shares.output;
     }
     for (int lane = tile.rows; lane < width; ++lane) tile.normaliser[lane] = 0;
     for (int first = 0; first < tile.rows; first += lanes<T>) {

@@ -107,13 +107,13 @@ def test_the_short_way_is_isolated(dtype: Any, size: float) -> None:
     """What a neighbour's scores do, and what else is observed, changes no bit."""
     whole = rising(dtype, size)
     together = whole.computed()
-    for row in (0, 1, 31, 32, 63):
-        alone = replace(whole, query=whole.query[:, :, row : row + 1], plan=whole.plan.rows(row, row + 1))
+    for row in (0, 1, 31, 32, 44):
+        apart = replace(whole, query=whole.query[:, :, row : row + 20], plan=whole.plan.rows(row, row + 20))
         same_bits(
             together,
-            alone.computed(),
+            apart.computed(),
             SHORT,
-            lambda array, row=row: array[:, :, row : row + 1] if array.shape[2] > 1 else array,
+            lambda array, row=row: array[:, :, row : row + 20] if array.shape[2] > 20 else array,
         )
     same_bits(together, replace(whole, plain=False).computed(), SHORT)
 
@@ -145,21 +145,71 @@ def test_threads_change_no_bit(dtype: Any, queries: int, causal: bool, monkeypat
 
 @DTYPES
 @pytest.mark.parametrize("window", [None, 40])
-def test_neighbours_and_batch_position_isolated(dtype: Any, window: int | None) -> None:
-    """Alone, in another place of a batch, or among other queries, a query's results are the same to the last bit."""
-    whole = simple(3, 2, 100, 300, dtype=dtype)
+@pytest.mark.parametrize(("rows", "taken"), [((0, 31, 32, 60), 40), ((0, 1), 1)], ids=["many", "few"])
+def test_neighbours_and_batch_position_isolated(
+    dtype: Any, window: int | None, rows: tuple[int, ...], taken: int
+) -> None:
+    """With other neighbours, and in another place of a batch, a query's results are the same to the last bit.
+
+    Few queries are computed another way than many; neither way depends on how few or many there are.
+    """
+    count = rows[-1] + taken
+    whole = simple(3, 2, count, 1300, dtype=dtype)
     if window:  # neighbours then begin at other keys, even and odd ones
-        row = np.arange(100, dtype=np.int32)[None]
-        whole.plan = replace(whole.plan, start=row * 2 + row % 3, stop=row * 2 + row % 5 + window)
+        row = np.arange(count, dtype=np.int32)[None]
+        whole.plan = replace(whole.plan, start=row * 12 + row % 3, stop=row * 12 + row % 5 + window)
     together = whole.computed()
-    for row in (0, 31, 32, 77, 99):
-        alone = replace(
-            whole, query=whole.query[1:2, :, row : row + 1], key=whole.key[1:2], value=whole.value[1:2], block=(1, 7)
+    for row in rows:
+        some = slice(row, row + taken)
+        apart = replace(
+            whole, query=whole.query[1:2, :, some], key=whole.key[1:2], value=whole.value[1:2], block=(1, 7)
         )
-        alone.plan = whole.plan.rows(row, row + 1)
-        seen = alone.computed()
+        apart.plan = whole.plan.rows(row, row + taken)
+        seen = apart.computed()
         for name in BY_QUERY:
-            assert getattr(together, name)[1:2, :, row : row + 1].tobytes() == getattr(seen, name).tobytes(), name
+            assert getattr(together, name)[1:2, :, some].tobytes() == getattr(seen, name).tobytes(), name
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_threads_and_batch_change_no_bit_of_few_queries(dtype: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Few queries, whose keys are shared out: in parts that do not depend on who is there to take them."""
+    problem = simple(3, 2, 2, 5000, causal=True, dtype=dtype)
+    names = (*BY_QUERY, "received", "block_map")
+    alone = replace(problem, query=problem.query[2:], key=problem.key[2:], value=problem.value[2:])
+    results = []
+    for threads in ("1", "2", "5"):
+        monkeypatch.setenv("QKV_THREADS", threads)
+        results.append(problem.computed())
+        same_bits(results[0], results[-1], names)
+        same_bits(results[0], alone.computed(), names, lambda array: array[-1:].copy())
+    check(problem)
+
+
+def test_few_queries_with_everything_against_float64() -> None:
+    """Several pieces, each mask and bias, all statistics, in every dtype."""
+    rng = np.random.default_rng(5)
+    dtypes: tuple[Any, ...] = ("float16", "bfloat16", "float32", "float64")
+    for dtype in dtypes:
+        real = "float64" if dtype == "float64" else "float32"
+        problem = simple(2, 4, 1, 2500, dtype=dtype)
+        problem.key, problem.value = problem.key[:, :2], problem.value[:, :2]
+        scores = (2, 4, 1, 2500)
+        ids = [rng.integers(0, 2, size=(2, n)).astype(np.int32) for n in (1, 2500)]
+        problem.plan = replace(
+            problem.plan,
+            start=np.array([[3], [1100]], np.int32),
+            stop=np.array([[2400], [2500]], np.int32),
+            residual=(("array", rng.random(scores) < 0.7), ("equal", *ids), ("or",)),
+            bias=(
+                ("alibi", rng.random(4).astype(real) * 0.01, 2499),
+                ("relative", rng.normal(size=(4, 301)).astype(real), 2499),
+                ("array", np.where(rng.random(scores) < 0.1, -np.inf, rng.normal(size=scores)).astype(real)),
+            ),
+            softcap=5.0,
+            sink=rng.normal(size=4).astype(real),
+            offset=2499,
+        )
+        check(problem)
 
 
 @DTYPES
