@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "attend.h"
+#include "backward.h"
 #include "dispatch.h"
 #include "example.h"
 #include "reference.h"
@@ -26,9 +27,9 @@ const char *name_of(Dtype dtype) {
     std::fprintf(stderr, "  %s, batch %d, heads %d/%d, queries %d, keys %d, dim %d, value_dim %d, scale %g, softcap %g,\n",
                  name_of(p.dtype), (int)p.batch, (int)p.heads, (int)p.key_heads, (int)p.queries, (int)p.keys, (int)p.dim,
                  (int)p.value_dim, p.scale, p.softcap);
-    std::fprintf(stderr, "  %d mask steps, %d bias terms, bounds %d, sink %d, top_k %d, received %d, block map %d\n",
+    std::fprintf(stderr, "  %d mask steps, %d bias terms, bounds %d, sink %d, top_k %d, received %d, block map %d, dropout %g\n",
                  p.mask_steps, p.bias_terms, p.start.data != nullptr, p.sink.data != nullptr, (int)p.top_k,
-                 p.received != nullptr, p.block_map != nullptr);
+                 p.received != nullptr, p.block_map != nullptr, p.dropout);
     std::abort();
 }
 
@@ -53,22 +54,15 @@ struct Comparison {
         }
     }
 
-    // Whether some score is so large that rounding leaves no digit of the weights.
-    bool digitless(int64_t row) const {
-        const double *scores = want.scores.data() + row * p.keys;
-        return std::any_of(scores, scores + p.keys, [](double score) { return std::isfinite(score) && std::fabs(score) > 1e9; });
-    }
-
     void rows() const {
         double last_place = 0;  // of a 16-bit output; weights of bfloat16 are rounded too, where it is multiplied by pairs
         if (p.dtype == Dtype::float16) last_place = 0x1p-11;
         if (p.dtype == Dtype::bfloat16) last_place = 0x1p-8;
         for (int64_t row = 0; row < p.batch * p.heads * p.queries; ++row) {
-            if (digitless(row)) continue;
             const int64_t batch = row / (p.heads * p.queries), head = row / p.queries % p.heads, query = row % p.queries;
             for (int64_t d = 0; d < p.value_dim; ++d)
                 close("output", read(p.output_dtype, p.output, batch, head, query, d), want.output[row * p.value_dim + d],
-                      want.largest_value * (rounding + last_place));
+                      want.largest_value / (1 - p.dropout) * (rounding + last_place));
             if (p.lse) close("lse", statistic(p.lse, row), want.lse[row], 4 * rounding);
             if (p.max_score) close("max_score", statistic(p.max_score, row), want.max_score[row], 4 * rounding);
             if (p.entropy)
@@ -114,15 +108,13 @@ struct Comparison {
         for (int64_t head = 0; head < p.batch * p.heads; ++head) {
             std::vector<long double> received((size_t)p.keys), map((size_t)(tall * wide));
             bool vague = false;
-            for (int64_t i = 0; i < p.queries; ++i) {
-                vague = vague || digitless(head * p.queries + i);
+            for (int64_t i = 0; i < p.queries; ++i)
                 for (int64_t j = 0; j < p.keys; ++j) {
                     const double weight = want.weights[(head * p.queries + i) * p.keys + j];
                     received[j] += weight;
                     if (p.block_map) map[i / p.block_rows * wide + j / p.block_columns] += weight;
                     vague = vague || std::isnan(weight);
                 }
-            }
             if (vague) continue;
             for (int64_t j = 0; p.received && j < p.keys; ++j)
                 close("received", statistic(p.received, head * p.keys + j), (double)received[j], rounding * (double)p.queries);
@@ -131,6 +123,43 @@ struct Comparison {
         }
     }
 };
+
+// The gradients, under the same promises.
+void backward_is_sound(Example &example) {
+    const Problem &p = example.problem;
+    const Gradients &given = example.gradients;
+    std::vector<char> first;
+    for (const auto &[threads, poison] : {std::pair{1, 0x5a}, {1, 0xa5}, {2, 0xff}, {5, 0x00}}) {
+        example.poison_gradients((unsigned char)poison);
+        backward(p, given, threads, [] { return false; });
+        const std::vector<char> written = example.gradient_results();
+        if (first.empty()) first = written;
+        if (written != first) fail(p, threads == 1 ? "not every gradient was written" : "threads change gradients", threads);
+    }
+}
+
+void compare_gradients(const Example &example, const Expected &want) {
+    const Problem &p = example.problem;
+    const Gradients &given = example.gradients;
+    const ExpectedGradients exact = expected(p, given, want);
+    const double digits[] = {4e-3, 3e-2, 2e-5, 1e-11};  // by dtype
+    const double relative = std::max(digits[(int)p.dtype], 16 * example.rounding);
+    const auto compare = [&](const char *what, const char *found, const std::vector<double> &wanted, Dtype dtype) {
+        double size = 1 / (1 - p.dropout);
+        for (double value : wanted) size = std::max(size, std::fabs(value));
+        for (size_t i = 0; i < wanted.size(); ++i) {
+            const double value = read(dtype, found + (int64_t)i * size_of(dtype));
+            if (!(std::fabs(value - wanted[i]) <= relative * size)) fail(p, what, value, wanted[i], relative * size);
+        }
+    };
+    const Dtype real = is_double(p.dtype) ? Dtype::float64 : Dtype::float32;
+    compare("gradient of query", given.query.data, exact.query, p.dtype);
+    compare("gradient of key", given.key.data, exact.key, p.dtype);
+    compare("gradient of value", given.value.data, exact.value, p.dtype);
+    if (given.sink) compare("gradient of sink", (const char *)given.sink, exact.sink, real);
+    for (int i = 0; i < p.bias_terms; ++i)
+        if (given.bias[i].data) compare("gradient of a bias", given.bias[i].data, exact.bias[i], real);
+}
 
 }  // namespace
 
@@ -147,10 +176,14 @@ void check(const uint8_t *bytes, size_t count) {
         if (first.empty()) first = written;
         if (written != first) fail(p, threads == 1 ? "not everything was written" : "threads change bits", threads);
     }
+    if (example.backward) backward_is_sound(example);
+    if (example.digitless) return;
     const Expected want = expected(p);
     const Comparison all{p, want, is_double(p.dtype) ? Dtype::float64 : Dtype::float32, example.rounding, example.exact_scores};
     all.rows();
     if (p.received || p.block_map) all.sums();
+    // What infinities come to in the gradients, one would have to write the kernel again to say.
+    if (example.backward && !example.wild) compare_gradients(example, want);
 }
 
 }  // namespace qkv::test

@@ -14,19 +14,21 @@ constexpr unsigned char unused = 0xff;    // a NaN in every dtype: what lies bet
 Example::Example(Choices &choices) : choices_(choices) {
     random_ = Random(choices_.seed());
     draw_shape();
+    backward = choices_.flip();
     draw_output();
     draw_bounds();
     if (choices_.flip()) draw_mask();
     if (choices_.flip()) draw_bias();
     if (choices_.below(4) == 3) problem.sink = values({1, problem.heads, 1, 1}, 2, 0);
     draw_statistics();
+    if (backward) draw_backward();
 }
 
 void Example::draw_shape() {
     Problem &p = problem;
     p.dtype = choices_.one_of({Dtype::float32, Dtype::bfloat16, Dtype::float16, Dtype::float64});
     real_ = is_double(p.dtype) ? Dtype::float64 : Dtype::float32;
-    wild_ = choices_.below(5) == 4;
+    wild = choices_.below(5) == 4;
     p.batch = 1 + choices_.below(2);
     p.key_heads = 1 + choices_.below(3);
     p.heads = p.key_heads * choices_.one_of({1, 1, 2, 3, 8});
@@ -52,6 +54,8 @@ void Example::draw_shape() {
     const double root = 1 / std::sqrt((double)p.dim);
     p.scale = choices_.one_of({root, root, root, -0.1, 1.0, 0.0});
     p.softcap = choices_.one_of({0.0, 0.0, 0.0, 2.0, 30.0});
+    p.dropout = choices_.one_of({0.0, 0.0, 0.0, 0.1, 0.5, 0.9});
+    p.seed = random_.bits();
     p.offset = choices_.flip() ? p.keys - p.queries : 0;
     p.query = input({p.batch, p.heads, p.queries, p.dim}, 1);
     p.key = input({p.batch, p.key_heads, p.keys, p.dim}, 1);
@@ -59,7 +63,7 @@ void Example::draw_shape() {
     // Of a score: the product of two normal vectors' lengths, with room. And of a sum over a block of keys, where roundings of
     // equal numbers all go one way.
     rounding = unit() * (64 * (double)p.dim * std::fabs(p.scale) + 128);
-    exact_scores = p.scale == 0 && !wild_;
+    exact_scores = p.scale == 0 && !wild;
 }
 
 // Memory for so many bytes, against the page before or behind it.
@@ -104,18 +108,20 @@ Array Example::input(const int64_t (&shape)[4], double size) {
             for (int64_t c = 0; c < shape[2]; ++c)
                 for (int64_t d = 0; d < shape[3]; ++d)
                     write(problem.dtype, random_.normal() * size, array.data + place(array, a, b, c, d) * bytes);
-    for (int64_t i = 0; wild_ && at.span && i < 1 + random_.below(3); ++i) {
+    for (int64_t i = 0; wild && at.span && i < 1 + random_.below(3); ++i) {
         const int64_t odd = place(array, random_.below(shape[0]), random_.below(shape[1]), random_.below(shape[2]),
                                   random_.below(shape[3]));
-        const double odds[] = {NAN, INFINITY, -INFINITY, 1e30, -0.0};
-        write(problem.dtype, odds[random_.below(5)], array.data + odd * bytes);
+        const double odds[] = {NAN, INFINITY, -INFINITY, -0.0, 1e30};
+        const int64_t which = random_.below(5);
+        write(problem.dtype, odds[which], array.data + odd * bytes);
+        digitless = digitless || which == 4;
     }
     return array;
 }
 
 void Example::draw_output() {
     Problem &p = problem;
-    p.output_dtype = size_of(p.dtype) == 2 && choices_.below(3) == 2 ? Dtype::float32 : p.dtype;
+    p.output_dtype = !backward && size_of(p.dtype) == 2 && choices_.below(3) == 2 ? Dtype::float32 : p.dtype;
     const Layout at = layout({p.batch, p.heads, p.queries, p.value_dim}, true, false);
     char *memory = take(at.span * size_of(p.output_dtype));
     outputs_.push_back({&memory_.back(), p.output_dtype, false});
@@ -264,6 +270,63 @@ void Example::draw_statistics() {
     }
 }
 
+// Contiguous, to be filled.
+char *Example::gradient(int64_t count, Dtype dtype) {
+    char *data = take(count * size_of(dtype));
+    gradients_.push_back({&memory_.back(), dtype, false});
+    return data;
+}
+
+void Example::draw_backward() {
+    Problem &p = problem;
+    const int64_t rows = p.batch * p.heads * p.queries;
+    if (!p.lse) p.lse = statistic(rows);
+    const auto contiguous = [](int64_t heads, int64_t length, int64_t dim) {
+        return Array{nullptr, {heads * length * dim, length * dim, dim, 1}};
+    };
+    gradients.output = p.output;
+    gradients.lse = p.lse;
+    gradients.grad_output = input({p.batch, p.heads, p.queries, p.value_dim}, 1);
+    if (choices_.flip()) {
+        char *data = take(rows * size_of(real_));
+        for (int64_t i = 0; i < rows; ++i) write(real_, random_.normal(), data + i * size_of(real_));
+        gradients.grad_lse = data;
+    }
+    gradients.query = contiguous(p.heads, p.queries, p.dim);
+    gradients.query.data = gradient(rows * p.dim, p.dtype);
+    gradients.key = contiguous(p.key_heads, p.keys, p.dim);
+    gradients.key.data = gradient(p.batch * p.key_heads * p.keys * p.dim, p.dtype);
+    gradients.value = contiguous(p.key_heads, p.keys, p.value_dim);
+    gradients.value.data = gradient(p.batch * p.key_heads * p.keys * p.value_dim, p.dtype);
+    if (p.sink.data && choices_.flip()) gradients.sink = gradient(p.heads, real_);
+    for (const BiasTerm &term : terms_) {
+        Array to;
+        int64_t count = p.heads;
+        if (term.kind == BiasKind::relative) count *= 2 * term.radius + 1;
+        if (term.kind == BiasKind::array) {
+            const int64_t shape[4] = {p.batch, p.heads, p.queries, p.keys};
+            count = 1;
+            for (int axis = 3; axis >= 0; --axis) {
+                if (shape[axis] == 1 || term.values.stride[axis] == 0) continue;  // summed over, or nothing to step to
+                to.stride[axis] = count;
+                count *= shape[axis];
+            }
+        }
+        if (choices_.below(4) != 3) to.data = gradient(count, real_);
+        bias_gradients_.push_back(to);
+    }
+    gradients.bias = bias_gradients_.data();
+}
+
+void Example::poison_gradients(unsigned char byte) {
+    for (const Output &output : gradients_) output.memory->fill(byte);
+    // Gradients of bias arrays are added to what is there, from many places.
+    for (size_t i = 0; i < terms_.size(); ++i)
+        if (terms_[i].kind == BiasKind::array && bias_gradients_[i].data)
+            for (const Output &output : gradients_)
+                if (output.memory->data() == bias_gradients_[i].data) output.memory->fill(0);
+}
+
 void Example::poison(unsigned char byte) {
     for (const Output &output : outputs_) output.memory->fill(byte);
 }
@@ -281,14 +344,21 @@ std::vector<bool> Example::between_rows() const {
     return between;
 }
 
-std::vector<char> Example::results() const {
+std::vector<char> Example::contents(const std::vector<Output> &outputs) {
     std::vector<char> bytes;
-    for (const Output &output : outputs_) {
+    for (const Output &output : outputs) {
         const size_t first = bytes.size();
         bytes.insert(bytes.end(), output.memory->data(), output.memory->data() + output.memory->bytes());
         for (size_t at = first; !output.indices && at < bytes.size(); at += (size_t)size_of(output.dtype))
             if (std::isnan(read(output.dtype, &bytes[at]))) write(output.dtype, NAN, &bytes[at]);
     }
+    return bytes;
+}
+
+std::vector<char> Example::gradient_results() const { return contents(gradients_); }
+
+std::vector<char> Example::results() const {
+    std::vector<char> bytes = contents(outputs_);
     const std::vector<bool> between = between_rows();
     for (size_t i = 0; i < between.size(); ++i)
         if (between[i]) bytes[i] = 0;

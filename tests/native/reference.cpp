@@ -3,7 +3,7 @@
 #include <algorithm>
 #include <cmath>
 
-#include "numbers.h"
+#include "doubles.h"
 
 namespace qkv::test {
 namespace {
@@ -12,33 +12,6 @@ constexpr double vanishing = 1e-30;  // float32 may hold such a weight as 0
 
 struct Place {
     int64_t batch, head, query, key;
-};
-
-// An array of the inputs in double, contiguous.
-struct Doubles {
-    int64_t heads, length, dim;
-    std::vector<double> data;
-
-    Doubles(Dtype dtype, const Array &array, int64_t batch, int64_t heads, int64_t length, int64_t dim)
-        : heads(heads), length(length), dim(dim), data((size_t)(batch * heads * length * dim)) {
-        size_t at = 0;
-        for (int64_t a = 0; a < batch; ++a)
-            for (int64_t b = 0; b < heads; ++b)
-                for (int64_t c = 0; c < length; ++c)
-                    for (int64_t d = 0; d < dim; ++d) data[at++] = read(dtype, array, a, b, c, d);
-    }
-
-    const double *row(int64_t batch, int64_t head, int64_t index) const {
-        return data.data() + ((batch * heads + head) * length + index) * dim;
-    }
-};
-
-struct Inputs {
-    Doubles query, key, value;
-    explicit Inputs(const Problem &p)
-        : query(p.dtype, p.query, p.batch, p.heads, p.queries, p.dim),
-          key(p.dtype, p.key, p.batch, p.key_heads, p.keys, p.dim),
-          value(p.dtype, p.value, p.batch, p.key_heads, p.keys, p.value_dim) {}
 };
 
 bool within(const Rows &start, const Rows &stop, const Place &at) {
@@ -79,13 +52,38 @@ double bias(const Problem &p, const BiasTerm &term, const Place &at) {
     return read(real, term.values, at.batch, at.head, at.query, at.key);
 }
 
-double score(const Problem &p, const Inputs &inputs, const Place &at) {
+// Philox4x32-10 (Salmon et al., 2011): one of four words for the counter (key / 4, query, head, batch item).
+uint32_t philox(uint64_t seed, const Place &at) {
+    uint32_t word[4] = {(uint32_t)(at.key / 4), (uint32_t)at.query, (uint32_t)at.head, (uint32_t)at.batch};
+    uint32_t low = (uint32_t)seed, high = (uint32_t)(seed >> 32);
+    for (int turn = 0; turn < 10; ++turn) {
+        const uint64_t left = (uint64_t)word[0] * 0xD2511F53, right = (uint64_t)word[2] * 0xCD9E8D57;
+        const uint32_t next[4] = {(uint32_t)(right >> 32) ^ word[1] ^ low, (uint32_t)right,
+                                  (uint32_t)(left >> 32) ^ word[3] ^ high, (uint32_t)left};
+        std::copy(next, next + 4, word);
+        low += 0x9E3779B9;
+        high += 0xBB67AE85;
+    }
+    return word[at.key % 4];
+}
+
+double kept(const Problem &p, const Place &at) {
+    const double threshold = std::min(std::nearbyint(p.dropout * 0x1p32), 0x1p32 - 1);
+    return (double)philox(p.seed, at) >= threshold ? 1 / (1 - p.dropout) : 0;
+}
+
+double score(const Problem &p, const Inputs &inputs, const Place &at, double &slope) {
     const double *query = inputs.query.row(at.batch, at.head, at.query);
     const double *key = inputs.key.row(at.batch, at.head / (p.heads / p.key_heads), at.key);
     double sum = 0;
     for (int64_t d = 0; d < p.dim; ++d) sum += query[d] * key[d];
     sum *= p.scale;
-    if (p.softcap != 0) sum = p.softcap * std::tanh(sum / p.softcap);
+    slope = p.scale;
+    if (p.softcap != 0) {
+        const double bent = std::tanh(sum / p.softcap);
+        slope = p.scale * (1 - bent * bent);
+        sum = p.softcap * bent;
+    }
     for (int i = 0; i < p.bias_terms; ++i) {
         const double term = bias(p, p.bias[i], at);
         if (term == -INFINITY) return -INFINITY;
@@ -102,7 +100,8 @@ void attend_row(const Problem &p, const Inputs &inputs, int64_t batch, int64_t h
     double maximum = -INFINITY, sum = 0, entropy = 0, distance = 0;
     for (int64_t j = 0; j < p.keys; ++j) {
         const Place at{batch, head, query, j};
-        scores[j] = allowed(p, at) ? score(p, inputs, at) : -INFINITY;
+        scores[j] = allowed(p, at) ? score(p, inputs, at, all.slopes[row * p.keys + j]) : -INFINITY;
+        all.kept[row * p.keys + j] = p.dropout == 0 ? 1 : kept(p, at);
         maximum = std::isnan(scores[j]) || std::isnan(maximum) ? NAN : std::max(maximum, scores[j]);
     }
     const double highest = std::max(maximum, sink), reference = highest == -INFINITY ? 0 : highest;
@@ -115,14 +114,15 @@ void attend_row(const Problem &p, const Inputs &inputs, int64_t batch, int64_t h
     }
     const int64_t key_head = head / (p.heads / p.key_heads);
     double *output = all.output.data() + row * p.value_dim;
+    const double *factors = all.kept.data() + row * p.keys;
     for (int64_t j = 0; j < p.keys; ++j) {
         if (scores[j] == -INFINITY) continue;  // what may not be seen does not exist, whatever it holds
         const double *value = inputs.value.row(batch, key_head, j);
         for (int64_t d = 0; d < p.value_dim; ++d)
-            if (weights[j] < vanishing && !std::isfinite(value[d]))
+            if ((weights[j] < vanishing || factors[j] == 0) && !std::isfinite(value[d]))
                 output[d] = undetermined;
             else if (output[d] != undetermined)
-                output[d] += weights[j] * value[d];
+                output[d] += weights[j] * factors[j] * value[d];
     }
     all.lse[row] = lse;
     all.entropy[row] = entropy;
@@ -137,7 +137,7 @@ Expected expected(const Problem &p) {
     Expected all;
     for (std::vector<double> *one : {&all.lse, &all.entropy, &all.max_score, &all.distance}) one->resize(rows);
     all.scores.resize(rows * (size_t)p.keys);
-    all.weights.resize(rows * (size_t)p.keys);
+    for (std::vector<double> *one : {&all.weights, &all.kept, &all.slopes}) one->resize(rows * (size_t)p.keys);
     all.output.resize(rows * (size_t)p.value_dim);
     const Inputs inputs(p);
     all.largest_value = 1;
