@@ -47,10 +47,15 @@ inline int64_t bytes_of(Dtype dtype) {
     return dtype == Dtype::float64 ? 8 : dtype == Dtype::float32 ? 4 : 2;
 }
 
+// Values may have no dimensions, and then no memory.
+inline void copy_bytes(void *to, const void *from, int64_t bytes) {
+    if (bytes) __builtin_memcpy(to, from, (size_t)bytes);
+}
+
 inline void load_row(Dtype dtype, const char *from, int64_t count, float *to) {
     const uint16_t *half = (const uint16_t *)from;
     if (dtype == Dtype::float32) {
-        __builtin_memcpy(to, from, (size_t)count * sizeof(float));
+        copy_bytes(to, from, count * (int64_t)sizeof(float));
     } else if (dtype == Dtype::bfloat16) {
         for (int64_t i = 0; i < count; ++i) to[i] = from_bfloat16(half[i]);
     } else {
@@ -67,12 +72,12 @@ inline void load_row(Dtype dtype, const char *from, int64_t count, float *to) {
 }
 
 inline void load_row(Dtype, const char *from, int64_t count, double *to) {
-    __builtin_memcpy(to, from, (size_t)count * sizeof(double));
+    copy_bytes(to, from, count * (int64_t)sizeof(double));
 }
 
 inline void store_row(Dtype dtype, const float *from, int64_t count, char *to) {
     if (dtype == Dtype::float32) {
-        __builtin_memcpy(to, from, (size_t)count * sizeof(float));
+        copy_bytes(to, from, count * (int64_t)sizeof(float));
     } else if (dtype == Dtype::bfloat16) {
         for (int64_t i = 0; i < count; ++i) ((uint16_t *)to)[i] = to_bfloat16(from[i]);
     } else {
@@ -81,7 +86,7 @@ inline void store_row(Dtype dtype, const float *from, int64_t count, char *to) {
 }
 
 inline void store_row(Dtype, const double *from, int64_t count, char *to) {
-    __builtin_memcpy(to, from, (size_t)count * sizeof(double));
+    copy_bytes(to, from, count * (int64_t)sizeof(double));
 }
 
 // One vector of results.
