@@ -41,11 +41,6 @@ CASES: list[tuple[dict[str, Any], str]] = [
         "query: expected a dense tensor, got layout torch.sparse_coo; convert it with .to_dense()",
     ),
     (
-        {"query": T.clone().requires_grad_()},
-        "query: gradients are not supported yet, and this tensor requires them; pass it with .detach(), "
-        "or call under torch.no_grad()",
-    ),
-    (
         {"query": X.astype(int)},
         "query: expected float16, bfloat16, float32 or float64, got int64; convert it, to float32 say",
     ),
@@ -169,13 +164,28 @@ def test_statistics(options: dict[str, Any], message: str) -> None:
     assert str(caught.value) == message
 
 
-def test_parameters_that_require_gradients_are_not_cut_off_silently() -> None:
-    sink = torch.nn.Parameter(torch.zeros(4))
-    with pytest.raises(qkv.ArgumentError, match="sink: gradients are not supported yet"):
-        qkv.attend(T, T, T, sink=sink)
-    with pytest.raises(qkv.ArgumentError, match="KeyBias: gradients are not supported yet"):
-        qkv.KeyBias(torch.nn.Parameter(torch.zeros(6)))
-    with pytest.raises(qkv.ArgumentError, match="ALiBi slopes: gradients are not supported yet"):
-        qkv.ALiBi(torch.nn.Parameter(torch.ones(4)))
+NO_GRADIENTS = (
+    "{}: no gradients come from here, and this tensor requires them (qkv.attend and qkv.observe give them to query, "
+    "key, value, bias and sink); pass it with .detach(), or call under torch.no_grad()"
+)
+
+
+@pytest.mark.parametrize(
+    ("call", "name"),
+    [
+        (lambda: qkv.weights(T.clone().requires_grad_(), T), "query"),
+        (lambda: qkv.steps(T, T, T, sink=torch.nn.Parameter(torch.zeros(4))), "sink"),
+        (lambda: qkv.steps(T, T, T, bias=qkv.KeyBias(torch.nn.Parameter(torch.zeros(6)))), "bias"),
+        (lambda: qkv.weights(T, T, bias=qkv.ALiBi(torch.nn.Parameter(torch.ones(4)))), "bias"),
+        (lambda: qkv.Partial.of(T, T, T.clone().requires_grad_()), "value"),
+        (lambda: qkv.merge(qkv.Partial.of(T, T, T), sink=torch.nn.Parameter(torch.zeros(4))), "sink"),
+        (lambda: qkv.attend(T, T, T, scale=torch.nn.Parameter(torch.ones(()))), "scale"),
+        (lambda: qkv.weights(T, T, lse=torch.zeros(4, 6, requires_grad=True)), "lse"),
+    ],
+)
+def test_tensors_that_require_gradients_are_not_cut_off_silently(call: Any, name: str) -> None:
+    with pytest.raises(qkv.ArgumentError) as caught:
+        call()
+    assert str(caught.value) == NO_GRADIENTS.format(name)
     with torch.no_grad():
-        assert qkv.attend(T, T, T, sink=sink).shape == T.shape
+        call()

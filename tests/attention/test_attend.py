@@ -298,15 +298,6 @@ def test_what_was_not_observed_says_how_to_ask() -> None:
     assert not hasattr(seen, "received")
 
 
-def test_no_gradient_tape_is_cut_silently() -> None:
-    x = torch.randn(3, 4, requires_grad=True)
-    with pytest.raises(qkv.ArgumentError, match="query: gradients are not supported yet"):
-        qkv.attend(x, x, x)
-    with torch.no_grad():
-        assert qkv.attend(x, x, x).shape == (3, 4)
-    assert qkv.attend(*[x.detach()] * 3).shape == (3, 4)
-
-
 def test_backends_get_what_they_can_walk() -> None:
     """A view where the strides allow one; a copy of fields, of what is not aligned, of another byte order."""
     from qkv.attention._arrays import usable

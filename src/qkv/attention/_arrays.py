@@ -50,11 +50,12 @@ class View:
     native: Any
 
 
-def view(array: object, name: str) -> View:
+def view(array: object, name: str, *, gradients: bool = False) -> View:
     """See `array` through NumPy.
 
     Raises:
-        ArgumentError: for what is neither a NumPy array nor a dense CPU tensor, and for tensors that require gradients.
+        ArgumentError: for what is neither a NumPy array nor a dense CPU tensor, and for tensors that require gradients
+            unless the caller says with `gradients` that it sees to them.
     """
     if isinstance(array, np.ndarray):
         if isinstance(array, np.ma.MaskedArray):
@@ -67,6 +68,8 @@ def view(array: object, name: str) -> View:
             data.view(np.uint16) if data.dtype.name == "bfloat16" else data, data.dtype.name, "numpy", data.dtype
         )
     if is_tensor(array):
+        if not gradients:
+            refuse_gradients(array, name)
         return _view_of_tensor(array, name)
     hint = "; convert it with numpy.asarray(..., dtype=numpy.float32)" if isinstance(array, list | tuple) else ""
     raise ArgumentError(f"{name}: expected a NumPy array or a torch tensor, got {type(array).__name__}{hint}")
@@ -84,7 +87,6 @@ def _view_of_tensor(tensor: torch.Tensor, name: str) -> View:
         elif tensor.is_nested:
             what, how = "a nested one", "pad it with torch.nested.to_padded_tensor and mask with qkv.Padding(lengths)"
         raise ArgumentError(f"{name}: expected a dense tensor, got {what}; {how}")
-    refuse_gradients(tensor, name)
     dtype = str(tensor.dtype).removeprefix("torch.")
     try:
         if dtype == "bfloat16":
@@ -101,15 +103,18 @@ def _view_of_tensor(tensor: torch.Tensor, name: str) -> View:
         ) from None
 
 
-def refuse_gradients(tensor: torch.Tensor, name: str) -> None:
+def refuse_gradients(array: object, name: str) -> None:
     """Raise for a tensor that requires gradients: it would be cut off from what it was computed from."""
-    import torch
-
-    if tensor.requires_grad and torch.is_grad_enabled():
+    if is_tensor(array) and array.requires_grad and sys.modules["torch"].is_grad_enabled():
         raise ArgumentError(
-            f"{name}: gradients are not supported yet, and this tensor requires them; "
-            "pass it with .detach(), or call under torch.no_grad()"
+            f"{name}: no gradients come from here, and this tensor requires them (qkv.attend and qkv.observe give "
+            "them to query, key, value, bias and sink); pass it with .detach(), or call under torch.no_grad()"
         )
+
+
+def learned(array: object) -> torch.Tensor | None:
+    """The tensor itself where it requires gradients: it is then read anew at each use, since learning changes it."""
+    return array if is_tensor(array) and array.requires_grad else None
 
 
 def usable(data: NDArray[Any]) -> NDArray[Any]:
@@ -170,9 +175,9 @@ def fitted(values: NDArray[Any], dtype: str) -> NDArray[Any]:
 
 
 def numbers(values: object, name: str) -> NDArray[np.float64]:
-    """A parameter of a mask or bias (slopes, a table): any real numbers, lists too, as float64."""
+    """A parameter of a bias (slopes, a table): any real numbers, lists too, as float64."""
     if is_array(values):
-        seen = view(values, name)
+        seen = view(values, name, gradients=True)
         if seen.dtype == "bfloat16":
             return widen(seen.data, "bfloat16").astype(np.float64)
         values = seen.data
@@ -212,8 +217,7 @@ def check_count(value: object, name: str, least: int = 0) -> int:
 
 def check_number(value: SupportsFloat, name: str, expected: str) -> float:
     """A finite number, also as an array or tensor of no axes."""
-    if is_tensor(value):
-        refuse_gradients(value, name)
+    refuse_gradients(value, name)
     try:
         if isinstance(value, bool | np.bool_ | str | bytes):
             raise TypeError

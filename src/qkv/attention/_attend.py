@@ -6,10 +6,10 @@ from typing import Any, SupportsFloat
 
 from .._typing import Array
 from ._backends._choose import explain, run
-from ._biases import Bias
+from ._biases import Bias, as_bias
 from ._mask import Mask
 from ._observation import STATISTICS, Observation, Request
-from ._prepare import prepare
+from ._prepare import Problem, prepare
 from ._scores import Align
 
 
@@ -55,7 +55,8 @@ def attend(
         seed: of dropout, ``0 <= seed < 2**64``; None is a new one each time.
 
     Returns:
-        ``(*batch, heads, N, value_dim)`` in the query's dtype and framework.
+        ``(*batch, heads, N, value_dim)`` in the query's dtype and framework. Torch tensors that require gradients get
+        them, twice if need be: query, key, value, sink, and the tensors in a bias.
 
     Raises:
         ArgumentError: for what does not fit together; the message names the argument.
@@ -70,12 +71,21 @@ def attend(
     >>> qkv.attend(query, key, value, mask=np.array([False, True]))
     array([[20.]])
     """
+    bias = None if bias is None else as_bias(bias)
     problem = prepare(
-        query, key, value, mask=mask, bias=bias, scale=scale, softcap=softcap, sink=sink, dropout=dropout, seed=seed
+        query,
+        key,
+        value,
+        mask=mask,
+        bias=bias,
+        scale=scale,
+        softcap=softcap,
+        sink=sink,
+        dropout=dropout,
+        seed=seed,
+        gradients=True,
     )
-    found, outputs = Request().allocate(problem, output=problem.dtype)
-    run(problem, outputs)
-    return found["output"]
+    return _computed(problem, Request(), query, key, value, sink, bias)["output"]
 
 
 def observe(
@@ -109,7 +119,8 @@ def observe(
         distance: :math:`\sum_j w_{ij} |p_i - j|`, in tokens; True counts ``p = i + M - N``, "top-left" ``p = i``.
 
     Returns:
-        An `Observation`: `output`, `lse`, and each statistic asked for.
+        An `Observation`: `output`, `lse`, and each statistic asked for. `output` and `lse` are differentiable as in
+        `attend`; statistics are not: they come detached.
 
     Raises:
         ArgumentError: for what does not fit together; the message names the argument.
@@ -132,12 +143,27 @@ def observe(
     request = Request(
         entropy=entropy, max_score=max_score, top_k=top_k, received=received, block_map=block_map, distance=distance
     )
-    problem = prepare(
-        query, key, value, mask=mask, bias=bias, scale=scale, softcap=softcap, sink=sink, align=request.align
-    )
-    found, outputs = request.allocate(problem, output=problem.dtype)
-    run(problem, outputs)
-    return Observation(**found)
+    bias = None if bias is None else as_bias(bias)
+    options: dict[str, Any] = {"mask": mask, "bias": bias, "scale": scale, "softcap": softcap, "sink": sink}
+    problem = prepare(query, key, value, **options, align=request.align, gradients=True)
+    return Observation(**_computed(problem, request, query, key, value, sink, bias))
+
+
+def _computed(
+    problem: Problem, request: Request, query: Array, key: Array, value: Array, sink: Array | None, bias: Bias | None
+) -> dict[str, Any]:
+    """What was asked for, by name; differentiable where the caller's tensors ask for that."""
+
+    def compute() -> dict[str, Any]:
+        found, outputs = request.allocate(problem, output=problem.dtype)
+        run(problem, outputs)
+        return found
+
+    if problem.like.framework != "torch":
+        return compute()
+    from ._autograd import with_history
+
+    return with_history(compute, problem, query, key, value, sink, bias)
 
 
 def explained(query: Array, key: Array, value: Array, **options: Any) -> dict[str, str]:

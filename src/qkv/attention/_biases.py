@@ -7,16 +7,19 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from .._typing import Array
 from ..errors import ArgumentError
-from ._arrays import Framework, check_count, describe, fitted, is_array, numbers, view, widen
+from ._arrays import Framework, check_count, describe, fitted, is_array, learned, numbers, view, widen
 from ._plan import BiasTerm
 from ._scores import Align, ScoreShape, check_align, check_broadcast
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 class Bias:
@@ -39,6 +42,11 @@ class Bias:
 
     def _terms(self, shape: ScoreShape, dtype: str) -> Iterator[BiasTerm]:
         """The same for a plan, in `dtype`."""
+        raise AssertionError(type(self))
+
+    def _leaves(self, shape: ScoreShape) -> Iterator[Tensor | None]:
+        """For each of `_terms` the tensor that its gradient goes to, if one requires it: a term's own shape, with axes
+        of size 1 where it is broadcast."""
         raise AssertionError(type(self))
 
     def _frameworks(self) -> set[Framework]:
@@ -64,7 +72,7 @@ class ALiBi(Bias):
     ``-slope * (p - j)`` under a causal mask, which is the same; without a mask ours is symmetric.
 
     Args:
-        slopes: ``(heads,)`` numbers, positive; or one number for all heads.
+        slopes: ``(heads,)`` numbers, positive; or one number for all heads. A tensor that requires gradients gets them.
         align: where queries stand, see `Causal`.
 
     >>> print(ALiBi([0.5]).matrix(3)[0])
@@ -73,15 +81,22 @@ class ALiBi(Bias):
      [-1.  -0.5 -0. ]]
     """
 
-    __slots__ = ("align", "slopes")
+    __slots__ = ("_given", "align")
 
     def __init__(self, slopes: Array | float | list[float], align: Align = "bottom-right") -> None:
-        self.slopes = numbers(slopes, "ALiBi slopes")
+        tensor = learned(slopes)
+        self._given = numbers(slopes, "ALiBi slopes") if tensor is None else tensor
         self.align = check_align(align)
         if self.slopes.ndim > 1:
             raise ArgumentError(f"ALiBi slopes: expected one for each head, (heads,), got shape {self.slopes.shape}")
-        if not (np.isfinite(self.slopes).all() and (self.slopes >= 0).all()):
-            raise ArgumentError(f"ALiBi slopes: expected finite positive numbers, got {describe(slopes)}")
+
+    @property
+    def slopes(self) -> NDArray[np.float64]:
+        """The slopes; those of a tensor that is being learned, as it is now."""
+        slopes = numbers(self._given, "ALiBi slopes")
+        if not (np.isfinite(slopes).all() and (slopes >= 0).all()):
+            raise ArgumentError(f"ALiBi slopes: expected finite positive numbers, got {_numbers(slopes)}")
+        return slopes
 
     @classmethod
     def geometric(cls, heads: int, align: Align = "bottom-right") -> ALiBi:
@@ -114,6 +129,10 @@ class ALiBi(Bias):
     def _terms(self, shape: ScoreShape, dtype: str) -> Iterator[BiasTerm]:
         yield "alibi", np.ascontiguousarray(fitted(self._per_head(shape), dtype)), shape.offset(self.align)
 
+    def _leaves(self, shape: ScoreShape) -> Iterator[Tensor | None]:
+        slopes = learned(self._given)
+        yield None if slopes is None else slopes.expand(shape.heads)
+
 
 class RelativeBias(Bias):
     """A learned number for each head and each step from query to key: ``table[h, clip(j - p, -R, R) + R]``.
@@ -122,7 +141,8 @@ class RelativeBias(Bias):
     form of Raffel et al. (T5, JMLR 2020).
 
     Args:
-        table: ``(heads, 2 R + 1)``; its middle column is the step 0, what stands right of it are later keys.
+        table: ``(heads, 2 R + 1)``; its middle column is the step 0, what stands right of it are later keys. A tensor
+            that requires gradients gets them.
         align: where queries stand, see `Causal`.
 
     >>> print(RelativeBias([[-1.0, 0.0, 5.0]]).matrix(3)[0])
@@ -131,10 +151,11 @@ class RelativeBias(Bias):
      [-1. -1.  0.]]
     """
 
-    __slots__ = ("align", "table")
+    __slots__ = ("_given", "align")
 
     def __init__(self, table: Array | list[list[float]], align: Align = "bottom-right") -> None:
-        self.table = numbers(table, "RelativeBias table")
+        tensor = learned(table)
+        self._given = numbers(table, "RelativeBias table") if tensor is None else tensor
         self.align = check_align(align)
         if self.table.ndim != 2 or self.table.shape[1] % 2 == 0:
             raise ArgumentError(
@@ -165,25 +186,36 @@ class RelativeBias(Bias):
         check_count(max_distance, "RelativeBias.t5 max_distance", exact + 1)
         step = np.arange(-max_distance, max_distance + 1)
         buckets = _t5_buckets(step, len(values), bidirectional, max_distance)
-        return cls(values[buckets].T, align)
+        tensor = learned(table)
+        return cls(values[buckets].T if tensor is None else tensor[buckets].T, align)
+
+    @property
+    def table(self) -> NDArray[np.float64]:
+        """The table; that of a tensor that is being learned, as it is now."""
+        return numbers(self._given, "RelativeBias table")
 
     def __repr__(self) -> str:
         return f"RelativeBias({_numbers(self.table)}{_align(self.align)})"
 
     def _checked(self, shape: ScoreShape) -> NDArray[np.float64]:
-        if len(self.table) != shape.heads:
+        table = self.table
+        if len(table) != shape.heads:
             raise ArgumentError(
-                f"RelativeBias table: expected a row for each of {shape.heads} query heads, got {len(self.table)} rows"
+                f"RelativeBias table: expected a row for each of {shape.heads} query heads, got {len(table)} rows"
             )
-        return self.table
+        return table
 
     def _matrix(self, shape: ScoreShape) -> NDArray[np.float64]:
-        reach = self.table.shape[1] // 2
+        table = self._checked(shape)
+        reach = table.shape[1] // 2
         step = np.arange(shape.keys) - shape.positions(self.align)[:, None]
-        return self._checked(shape)[:, np.clip(step, -reach, reach) + reach]
+        return table[:, np.clip(step, -reach, reach) + reach]
 
     def _terms(self, shape: ScoreShape, dtype: str) -> Iterator[BiasTerm]:
         yield "relative", np.ascontiguousarray(fitted(self._checked(shape), dtype)), shape.offset(self.align)
+
+    def _leaves(self, shape: ScoreShape) -> Iterator[Tensor | None]:
+        yield learned(self._given)
 
 
 class KeyBias(Bias):
@@ -218,6 +250,10 @@ class KeyBias(Bias):
     def _terms(self, shape: ScoreShape, dtype: str) -> Iterator[BiasTerm]:
         yield "array", shape.broadcast(fitted(self._dense(shape), dtype), "KeyBias")
 
+    def _leaves(self, shape: ScoreShape) -> Iterator[Tensor | None]:
+        values = self._array.tensor
+        yield None if values is None else _leaf(values[..., None, :], shape)
+
 
 class ArrayBias(Bias):
     """Any array of floats that broadcasts to ``(batch, heads, N, M)``; -inf counts as masked.
@@ -225,19 +261,28 @@ class ArrayBias(Bias):
     Arrays given as ``bias=`` or added to biases become this by themselves.
     """
 
-    __slots__ = ("framework", "values")
+    __slots__ = ("_given", "_name", "framework", "tensor")
 
     def __init__(self, values: object, name: str = "bias") -> None:
         if not is_array(values):
             raise ArgumentError(
                 f"{name}: expected a bias (ALiBi(slopes), KeyBias(values), ...) or an array, got {describe(values)}"
             )
-        seen = view(values, name)
+        self.tensor = learned(values)
+        if self.tensor is not None and 0 in self.tensor.stride():
+            values = self.tensor = self.tensor.contiguous()  # a gradient for each of its numbers
+        seen = view(values, name, gradients=True)
         if not seen.dtype.startswith(("float", "bfloat")):
             hint = "; give boolean masks as mask=" if seen.dtype == "bool" else ""
             raise ArgumentError(f"{name}: expected floats, which are added to the scores, got {seen.dtype}{hint}")
-        self.values = widen(seen.data, seen.dtype)
+        self._given, self._name = values, name
         self.framework: Framework = seen.framework
+
+    @property
+    def values(self) -> NDArray[Any]:
+        """The numbers, float32 or float64; those of a tensor that is being learned, as it is now."""
+        seen = view(self._given, self._name, gradients=True)
+        return widen(seen.data, seen.dtype)
 
     def __repr__(self) -> str:
         return f"ArrayBias({_numbers(self.values)})"
@@ -251,6 +296,9 @@ class ArrayBias(Bias):
 
     def _terms(self, shape: ScoreShape, dtype: str) -> Iterator[BiasTerm]:
         yield "array", shape.broadcast(fitted(self.values, dtype), "bias")
+
+    def _leaves(self, shape: ScoreShape) -> Iterator[Tensor | None]:
+        yield None if self.tensor is None else _leaf(self.tensor, shape)
 
 
 class Sum(Bias):
@@ -271,8 +319,20 @@ class Sum(Bias):
         yield from self.left._terms(shape, dtype)
         yield from self.right._terms(shape, dtype)
 
+    def _leaves(self, shape: ScoreShape) -> Iterator[Tensor | None]:
+        yield from self.left._leaves(shape)
+        yield from self.right._leaves(shape)
+
     def _frameworks(self) -> set[Framework]:
         return self.left._frameworks() | self.right._frameworks()
+
+
+def _leaf(values: Tensor, shape: ScoreShape) -> Tensor:
+    """`ScoreShape.broadcast`, with axes of size 1 where that has a stride of 0, by operations that autograd sees."""
+    values = values.reshape((1,) * (len(shape.full) - values.ndim) + tuple(values.shape))
+    if any(size != 1 for size in values.shape[:-3]):
+        values = values.expand(*shape.batch, *values.shape[-3:])
+    return values.reshape(-1, *values.shape[-3:])
 
 
 def _t5_buckets(step: NDArray[np.int64], buckets: int, bidirectional: bool, max_distance: int) -> NDArray[np.int64]:

@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 
 from .._typing import Array
 from ..errors import ArgumentError
-from ._arrays import View, check_count, describe, empty, give, view
+from ._arrays import View, check_count, describe, empty, give, refuse_gradients, view
 from ._backends._choose import run
 from ._biases import Bias
 from ._mask import Mask
@@ -200,6 +200,7 @@ def merge(*partials: Partial, sink: Array | None = None) -> Partial:
         ArgumentError: where pieces do not fit together.
     """
     _check_alike(partials)
+    refuse_gradients(sink, "sink")
     like = view(partials[0].lse, "lse")
     lse = _stack([part.lse for part in partials])
     logits = check_sink(sink, lse.shape[-2] if lse.ndim > 2 else 1, "float64", like.framework)

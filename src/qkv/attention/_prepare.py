@@ -14,7 +14,20 @@ from numpy.typing import NDArray
 
 from .._typing import Array
 from ..errors import ArgumentError
-from ._arrays import FLOATS, Framework, View, check_number, describe, empty, fitted, real, usable, view, widen
+from ._arrays import (
+    FLOATS,
+    Framework,
+    View,
+    check_number,
+    describe,
+    empty,
+    fitted,
+    real,
+    refuse_gradients,
+    usable,
+    view,
+    widen,
+)
 from ._biases import Bias, as_bias
 from ._bounds import Bounds
 from ._dropout import check_dropout
@@ -77,19 +90,21 @@ def prepare(
     values: bool = True,
     dropout: SupportsFloat = 0.0,
     seed: int | None = None,
+    gradients: bool = False,
 ) -> Problem:
     """Validate everything.
 
-    Without `values`, where only statistics are wanted, they have no dimensions.
+    Without `values`, where only statistics are wanted, they have no dimensions. With `gradients` the caller sees to
+    tensors that require them; otherwise they are refused.
     `total` is the number of keys in all where `key` is only a piece of them: the plan is made for all of them. Queries
     and keys may have different dimensions where `same_dim` is False (a score function of the caller's own).
 
     Raises:
         ArgumentError: naming the argument, what was expected and what came.
     """
-    views = {"query": view(query, "query"), "key": view(key, "key")}
+    views = {"query": view(query, "query", gradients=gradients), "key": view(key, "key", gradients=gradients)}
     if values:
-        views["value"] = view(value, "value")
+        views["value"] = view(value, "value", gradients=gradients)
     _check_kinds(views)
     _check_shapes({name: seen.data.shape for name, seen in views.items()}, same_dim)
     keys = views["key"].data.shape[-2] if total is None else total
@@ -98,15 +113,21 @@ def prepare(
         if count > LONGEST:
             raise ArgumentError(f"{name}: expected a length of at most {LONGEST}, got {count}")
     shape = ScoreShape(leading[:-1], heads, views["query"].data.shape[-2], keys)
-    flat = {name: _flatten(seen.data, shape.batches) for name, seen in views.items()}
+    flat = {name: flatten(seen.data, shape.batches) for name, seen in views.items()}
     flat.setdefault("value", flat["key"][..., :0])
     like = views["query"]
+    bias = None if bias is None else as_bias(bias)
+    if bias is not None and not (gradients and like.framework == "torch"):
+        for leaf in bias._leaves(shape):
+            refuse_gradients(leaf, "bias")
+    if not gradients:
+        refuse_gradients(sink, "sink")
     plan = make_plan(
         shape,
         flat["query"].shape[-1],
         like.dtype,
         mask=None if mask is None else as_mask(mask),
-        bias=None if bias is None else as_bias(bias),
+        bias=bias,
         scale=scale,
         softcap=softcap,
         sink=sink,
@@ -176,7 +197,7 @@ def check_softcap(softcap: SupportsFloat | None, dtype: str) -> float:
 def check_sink(sink: Array | None, heads: int, dtype: str, framework: Framework | None) -> NDArray[Any] | None:
     if sink is None:
         return None
-    seen = view(sink, "sink")
+    seen = view(sink, "sink", gradients=True)
     if framework and seen.framework != framework:
         raise ArgumentError(f"sink: expected {_owner(framework)} like the query, got {_owner(seen.framework)}")
     if seen.dtype not in FLOATS or seen.data.shape != (heads,):
@@ -235,7 +256,7 @@ def _axes(query: tuple[int, ...]) -> tuple[tuple[int, ...], int]:
     return (query[:-2], query[-3]) if len(query) > 2 else ((), 1)
 
 
-def _flatten(data: NDArray[Any], batches: int) -> NDArray[Any]:
+def flatten(data: NDArray[Any], batches: int) -> NDArray[Any]:
     """``(batch, heads, length, dim)`` that a backend can walk: a view unless its strides forbid that."""
     heads = data.shape[-3] if data.ndim > 2 else 1
     return usable(data.reshape(batches, heads, *data.shape[-2:]))

@@ -33,7 +33,7 @@ _PATHS = (
     ("qkv.weights", "NumPy, over the window of rows and columns that was asked for."),
     (
         "tensors that require grad",
-        "An error while gradients are on: there are none yet, and they are never dropped.",
+        "The same forward pass; gradients recompute weights from the logsumexp, second ones by chunks in torch.",
     ),
     ("CUDA tensors", "An error that says so: move them with .cpu()."),
 )

@@ -8,13 +8,15 @@ other.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeAlias
 
-import numpy as np
 from numpy.typing import NDArray
 
 from .._plan import DType as DType
 from .._plan import Plan
+
+Buffer: TypeAlias = Any
+"""A NumPy array; a tensor on the device of the inputs where `_torch` computes."""
 
 
 @dataclass(slots=True)
@@ -37,15 +39,15 @@ class Outputs:
         block: ``(rows, columns)`` of a block of `block_map`.
     """
 
-    output: NDArray[Any]
-    lse: NDArray[Any]
-    entropy: NDArray[Any] | None = None
-    max_score: NDArray[Any] | None = None
-    distance: NDArray[Any] | None = None
-    top_indices: NDArray[np.int64] | None = None
-    top_weights: NDArray[Any] | None = None
-    received: NDArray[Any] | None = None
-    block_map: NDArray[Any] | None = None
+    output: Buffer
+    lse: Buffer
+    entropy: Buffer | None = None
+    max_score: Buffer | None = None
+    distance: Buffer | None = None
+    top_indices: Buffer | None = None
+    top_weights: Buffer | None = None
+    received: Buffer | None = None
+    block_map: Buffer | None = None
     block: tuple[int, int] = (0, 0)
 
 
