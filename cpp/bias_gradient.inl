@@ -21,11 +21,9 @@ void add_table_gradient(const BiasTerm &term, const Tile<T, Q> &tile, int64_t fi
                         double *table) {
     constexpr int width = Tile<T, Q>::width;
     for (int64_t i = 0; i < count + width - 1; ++i) line[i] = 0;
+    // Number by number: g++ 12 reorders whole vectors that overlap in part, and sums wrongly.
     for (int64_t j = 0; j < count; ++j)
-        for (int at = 0; at < width; at += lanes<T>) {
-            T *place = line + count - 1 - j + at;
-            store(place, load(place) + load(scores + j * width + at));
-        }
+        for (int lane = 0; lane < width; ++lane) line[count - 1 - j + lane] += scores[j * width + lane];
     const int64_t furthest = first + count - 1 - (tile.index[0] + term.offset);
     for (int64_t i = 0; i < count + width - 1; ++i) {
         const int64_t distance = furthest - i;
