@@ -14,7 +14,8 @@ namespace qkv {
 namespace {
 
 constexpr int most_tiles = 8;               // sharing a block of keys; more gain nothing
-constexpr int64_t kept_bytes = 1 << 19;     // of kept scores, by which tiles share the second-level cache
+constexpr int64_t kept_bytes = 1 << 19;     // of what tiles that share a block of keys keep until they are closed
+constexpr int64_t sums_bytes = 1 << 23;     // a thread, of sums of `received` that wait to be added up
 constexpr int64_t received_parts = 64;      // tasks in all that sum `received`, before heads alone are enough
 constexpr int64_t most_parts_a_head = 32;
 constexpr int64_t round_bytes = 32 << 20;   // a thread, held of the units of a round
@@ -25,10 +26,22 @@ bool has_relative_bias(const Problem &problem) {
                        [](const BiasTerm &term) { return term.kind == BiasKind::relative; });
 }
 
+// What a tile keeps until it is closed, in bytes: exponentials or their sums, what they are relative to, the largest scores.
+int64_t kept_of_tile(const Problem &problem, int64_t width, int64_t size) {
+    const int64_t blocks = ceil_div(problem.keys, keys_in_block);
+    int64_t numbers = 2 * problem.ranked;
+    if (problem.received)
+        numbers += problem.keys + blocks;
+    else if (problem.block_map)
+        numbers += 2 * blocks + ceil_div(problem.keys, problem.block_columns);
+    return numbers * width * size;
+}
+
 Split split_of(const Problem &problem, const Kernel &kernel, int threads) {
     const bool real64 = is_double(problem.dtype);
     const int64_t width = real64 ? kernel.tile_rows_double : kernel.tile_rows_float;
     const bool keeps = problem.received || problem.block_map;
+    const int64_t kept = std::max<int64_t>(kept_of_tile(problem, width, real64 ? 8 : 4), 1);
     Split split{};
     split.fold = problem.heads / problem.key_heads;
     split.rows = problem.queries * split.fold;
@@ -44,18 +57,23 @@ Split split_of(const Problem &problem, const Kernel &kernel, int threads) {
     const int64_t tiles = ceil_div(split.rows, width);
     if (keeps) {
         // This cut decides in which order weights are summed, so it must not depend on the number of threads.
-        const int64_t wanted = std::clamp<int64_t>(ceil_div(received_parts, units), 1, std::min(most_parts_a_head, tiles));
+        const int64_t most = std::clamp<int64_t>(sums_bytes / std::max<int64_t>(problem.keys * 8, 1), 1, most_parts_a_head);
+        const int64_t wanted = std::clamp<int64_t>(ceil_div(received_parts, units), 1, std::min(most, tiles));
         split.rows_per_task = round_up(ceil_div(split.rows, wanted), width);
         if (problem.block_map) split.rows_per_task = round_up(split.rows_per_task, problem.block_rows);
-        const int64_t bytes = problem.keys * width * (real64 ? 8 : 4);
-        split.tiles = (int)std::clamp<int64_t>(kept_bytes / std::max<int64_t>(bytes, 1), 1, most_tiles);
+        split.tiles = (int)std::clamp<int64_t>(kept_bytes / kept, 1, most_tiles);
     } else {
-        split.tiles = most_tiles;
+        split.tiles = (int)std::clamp<int64_t>(kept_bytes / kept, 1, most_tiles);
         while (split.tiles > 1 && units * ceil_div(tiles, split.tiles) < 4 * (int64_t)threads) split.tiles /= 2;
         split.rows_per_task = split.tiles * width;
     }
     split.tasks_per_unit = ceil_div(split.rows, split.rows_per_task);
-    split.tasks = units * split.tasks_per_unit;
+    split.units = units;
+    if (problem.received) {
+        const int64_t bytes = split.tasks_per_unit * problem.keys * 8;
+        split.units = std::clamp<int64_t>(threads * sums_bytes / std::max<int64_t>(bytes, 1), 1, std::max<int64_t>(units, 1));
+    }
+    split.tasks = split.units * split.tasks_per_unit;
     return split;
 }
 
@@ -66,15 +84,15 @@ int useful_threads(const Problem &problem, const Split &split, int threads) {
     return (int)std::min((double)threads, worth);
 }
 
-// Adds the parts of `received` in their order.
+// Adds the parts of a round's `received` in their order.
 template <class T> void sum_received(const Problem &problem, const Split &split) {
-    T *to = (T *)problem.received;
+    T *to = (T *)problem.received + split.first_unit * problem.keys;
     const double *from = split.received;
-    for (int64_t head = 0; head < problem.batch * problem.heads; ++head, to += problem.keys)
+    for (int64_t unit = 0; unit < split.units; ++unit, to += problem.keys)
         for (int64_t j = 0; j < problem.keys; ++j) {
             double sum = 0;
             for (int64_t part = 0; part < split.tasks_per_unit; ++part)
-                sum += from[(head * split.tasks_per_unit + part) * problem.keys + j];
+                sum += from[(unit * split.tasks_per_unit + part) * problem.keys + j];
             to[j] = (T)sum;
         }
 }
@@ -144,7 +162,7 @@ Choice choose(const Problem &problem, int threads) {
     choice.threads = useful_threads(problem, choice.split, threads);
     choice.tile_rows = is_double(problem.dtype) ? choice.kernel->tile_rows_double : choice.kernel->tile_rows_float;
     if (!choice.split.pieces && (problem.received || problem.block_map))
-        choice.kept_bytes = choice.split.tiles * problem.keys * choice.tile_rows * (is_double(problem.dtype) ? 8 : 4);
+        choice.kept_bytes = choice.split.tiles * kept_of_tile(problem, choice.tile_rows, is_double(problem.dtype) ? 8 : 4);
     return choice;
 }
 
@@ -166,14 +184,19 @@ Choice attend(const Problem &problem, int threads, const std::function<bool()> &
         attend_pieces(problem, choice.split, choice.threads, interrupted);
         return choice;
     }
+    const int64_t units = problem.batch * problem.heads / choice.split.fold;
     Split split = choice.split;
-    std::vector<double> received;
+    std::unique_ptr<double[]> received;  // filled by tasks
     if (problem.received) {
-        received.resize((size_t)(problem.batch * problem.heads * split.tasks_per_unit * problem.keys));
-        split.received = received.data();
+        received.reset(new double[(size_t)(split.units * split.tasks_per_unit * problem.keys)]);
+        split.received = received.get();
     }
-    run_tasks(problem, split, choice.threads, interrupted);
-    if (problem.received) is_double(problem.dtype) ? sum_received<double>(problem, split) : sum_received<float>(problem, split);
+    for (; split.first_unit < units; split.first_unit += split.units) {
+        split.units = std::min(split.units, units - split.first_unit);
+        split.tasks = split.units * split.tasks_per_unit;
+        if (!run_tasks(problem, split, choice.threads, interrupted)) break;
+        if (problem.received) is_double(problem.dtype) ? sum_received<double>(problem, split) : sum_received<float>(problem, split);
+    }
     return choice;
 }
 

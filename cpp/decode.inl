@@ -199,10 +199,12 @@ void finish_unit(const Problem &problem, const Split &split, DecodeSpace<T> &spa
     for (int64_t r = 0; r < split.rows; ++r) {
         merge_records(problem, split, unit, r, total);
         const int64_t head = unit.number * split.fold + r % split.fold, index = r / split.fold;
-        const Totals<T> totals = {total.maximum, total.maximum, total.sum, total.sum, total.cross, total.travel,
-                                  total.top_score(problem), total.top_index(problem), total.top_count};
+        const Totals<T> totals = {total.maximum, total.maximum, total.sum, total.sum, total.cross, total.travel};
         maximum[r] = total.maximum;
         normaliser[r] = finish_row(problem, unit.batch, head, index, totals).weights;
+        if (problem.top_k)
+            write_top_row(problem, unit.batch, head, index, total.top_score(problem), total.top_index(problem), total.top_count,
+                          total.maximum, normaliser[r]);
         for (int64_t d = 0; d < problem.value_dim; ++d) total.output()[d] *= normaliser[r];
         store_row(problem.output_dtype, total.output(), problem.value_dim,
                   problem.output.at(unit.batch, head, index, bytes_of(problem.output_dtype)));

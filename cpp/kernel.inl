@@ -26,7 +26,8 @@ namespace {
 #include "mask.inl"
 #include "bias.inl"
 #include "dropout.inl"
-#include "statistics.inl"
+#include "rank.inl"
+#include "columns.inl"
 #include "stream.inl"
 #include "row.inl"
 #include "decode.inl"
@@ -36,21 +37,23 @@ constexpr int tiles_held = 8;  // at most this many tiles share a block of keys
 // One thread's memory, taken once for all its tasks.
 template <class T> struct Workspace {
     static constexpr int64_t width = QKV_VECTORS * lanes<T>;
-    bool keep;  // scores of all keys are kept until the tile is closed
+    bool keep, keep_segments;  // until the tile is closed: exponentials of all keys, or sums of some
     int64_t blocks, wide;
-    Buffer<T> query, output, scores, reference, weights, factors, top_score, key, value, row, line, across;
-    Buffer<int64_t> top_index;
+    Buffer<T> query, output, scores, segments, reference, weights, factors, top_score, key, value, row, line;
+    Buffer<Int<T>> top_index;
     Buffer<double> map_row;
     Buffer<uint8_t> mask;
 
     Workspace(const Problem &p, const Split &split)
-        : keep(p.received || p.block_map),
+        : keep(p.received),
+          keep_segments(p.block_map && !p.received),
           blocks((p.keys + keys_in_block - 1) / keys_in_block),
-          wide(p.block_map ? (p.keys + p.block_columns - 1) / p.block_columns : 0),
+          wide(columns_of(p)),
           query(split.tiles * p.dim * width),
           output(split.tiles * p.value_dim * width),
           scores(keep ? split.tiles * p.keys * width : keys_in_block * width),
-          reference(keep ? split.tiles * blocks * width : 0),
+          segments(keep_segments ? split.tiles * (blocks + wide) * width : 0),
+          reference(keep || keep_segments ? split.tiles * blocks * width : 0),
           weights(keys_in_block * width),
           factors(p.dropout != 0 ? keys_in_block * width : 0),
           top_score(split.tiles * p.ranked * width),
@@ -58,14 +61,13 @@ template <class T> struct Workspace {
           value(keys_in_block * p.value_dim),
           row(lanes<T> * (p.dim + 1)),
           line(keys_in_block + width),
-          across(wide * width),
           top_index(split.tiles * p.ranked * width),
           map_row(wide),
           mask(p.mask_depth * keys_in_block * width) {}
 
     bool ok() const {
-        return query.ok && output.ok && scores.ok && reference.ok && weights.ok && factors.ok && top_score.ok && key.ok && value.ok && row.ok &&
-               line.ok && across.ok && top_index.ok && map_row.ok && mask.ok;
+        return query.ok && output.ok && scores.ok && segments.ok && reference.ok && weights.ok && factors.ok && top_score.ok &&
+               key.ok && value.ok && row.ok && line.ok && top_index.ok && map_row.ok && mask.ok;
     }
 };
 
@@ -84,7 +86,8 @@ void visit(Tile<T, Q> &tile, const Problem &problem, Workspace<T> &space, int64_
     T *weights = P::terms == 1 && problem.dropout == 0 ? scores : space.weights.data;
 
     Vector<T> rescale[Q];
-    const bool fused = may_weigh<P>(tile, problem, space.keep, first, count);
+    const bool keeps = space.keep || space.keep_segments;
+    const bool fused = may_weigh<P>(tile, problem, keeps && weights != scores, first, count);
     if (fused && weigh<P>(tile, problem, keys, count, weights)) {
         for (int q = 0; q < Q; ++q) rescale[q] = splat<T>(1);
     } else {
@@ -104,16 +107,17 @@ void visit(Tile<T, Q> &tile, const Problem &problem, Workspace<T> &space, int64_
             for (int q = 0; q < Q; ++q) top[q] = larger(load(scores + (j * Q + q) * L), top[q]);
         alignas(64) T tops[width];
         for (int q = 0; q < Q; ++q) store(tops + q * L, top[q]);
-        if (problem.ranked) rank(tile, problem.ranked, first, count, scores, tops);
-        soften<P>(tile, problem, first, count, scores, space.keep, tops, weights, rescale);
-        if (space.keep)
-            for (int q = 0; q < Q; ++q)
-                store(tile.kept_reference + from / keys_in_block * width + q * L, load(tile.reference + q * L));
+        if (problem.ranked) rank(tile, problem.ranked, first, count, scores);
+        soften<P>(tile, problem, first, count, scores, keeps, tops, weights, rescale);
     }
     if (problem.dropout != 0) {
         draw(problem, tile, batch, first, count, space.factors.data);
         P::drop(first, count * width, width, space.factors.data, weights);
     }
+    if (keeps)
+        for (int q = 0; q < Q; ++q)
+            store(tile.kept_reference + from / keys_in_block * width + q * L, load(tile.reference + q * L));
+    if (space.keep_segments) keep_segments(tile, problem, first, count, scores);
     if (guarded)
         multiply_values<P, Q, true>(values, depth, weights, problem.value_dim, rescale, tile.output);
     else
@@ -133,7 +137,8 @@ void attend_rows(const Problem &problem, const Split &split, Workspace<T> &space
         tile.query = space.query.data + used * problem.dim * width;
         tile.output = space.output.data + used * problem.value_dim * width;
         tile.scores = space.scores.data + (space.keep ? used * problem.keys * width : 0);
-        tile.kept_reference = space.reference.data + (space.keep ? used * space.blocks * width : 0);
+        tile.segments = space.segments.data + (space.keep_segments ? used * (space.blocks + space.wide) * width : 0);
+        tile.kept_reference = space.reference.data + (space.keep || space.keep_segments ? used * space.blocks * width : 0);
         tile.top_score = space.top_score.data + used * problem.ranked * width;
         tile.top_index = space.top_index.data + used * problem.ranked * width;
         const int rows = (int)(last - row < width ? last - row : width);
@@ -156,7 +161,9 @@ void attend_rows(const Problem &problem, const Split &split, Workspace<T> &space
     }
     for (int i = 0; i < used; ++i) {
         close_tile<P>(tiles[i], problem, batch);
-        if (space.keep) add_columns(problem, tiles[i], batch, columns);
+        if (problem.top_k) write_top(tiles[i], problem, batch);
+        if (columns.received) add_received(tiles[i], columns.received);
+        if (problem.block_map) add_map(problem, tiles[i], batch, columns);
     }
 }
 
@@ -165,17 +172,18 @@ template <class P> bool work(const Problem &problem, const Split &split, TaskSou
     Workspace<T> space(problem, split);
     if (!space.ok()) return false;
     for (int64_t i = 0; i < space.wide; ++i) space.map_row.data[i] = 0;
-    const int64_t units = problem.heads / split.fold;
+    const int64_t units_in_item = problem.heads / split.fold;
     for (int64_t task; (task = source.next(source.state)) >= 0;) {
         // Units go by fastest, and within them the last rows first: under a causal mask those take longest.
-        const int64_t part = split.tasks_per_unit - 1 - task / (problem.batch * units);
-        const int64_t batch = task % (problem.batch * units) / units, unit = task % units;
+        const int64_t part = split.tasks_per_unit - 1 - task / split.units, place = task % split.units;
+        const int64_t batch = (split.first_unit + place) / units_in_item, unit = (split.first_unit + place) % units_in_item;
         const int64_t first = part * split.rows_per_task;
         const int64_t last = first + split.rows_per_task < split.rows ? first + split.rows_per_task : split.rows;
-        Columns<T> columns = {nullptr, space.across.data, space.map_row.data, -1, unit};
-        if (split.received)
-            columns.received =
-                split.received + ((batch * problem.heads + unit) * split.tasks_per_unit + part) * problem.keys;
+        Columns<T> columns = {nullptr, space.map_row.data, -1, unit};
+        if (split.received) {
+            columns.received = split.received + (place * split.tasks_per_unit + part) * problem.keys;
+            for (int64_t j = 0; j < problem.keys; ++j) columns.received[j] = 0;
+        }
         int64_t step;
         for (int64_t row = first; row < last; row += step) {
             step = split.tiles * Workspace<T>::width;

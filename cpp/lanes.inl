@@ -40,6 +40,8 @@ template <class T> QKV_INLINE IntVector<T> load_int(const Int<T> *from) {
     return value;
 }
 
+template <class T> QKV_INLINE void store_int(Int<T> *to, IntVector<T> value) { __builtin_memcpy(to, &value, sizeof value); }
+
 // Bytes that are 0 or 1, as a mask of lanes.
 template <class T> QKV_INLINE IntVector<T> load_mask(const uint8_t *from) {
     typename Lanes<T>::Bytes bytes;

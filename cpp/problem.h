@@ -83,14 +83,14 @@ struct Split {
     int64_t rows;           // rows of one unit
     int64_t rows_per_task;
     int64_t tasks_per_unit;
-    int64_t tasks;          // in all
+    int64_t first_unit;     // units come in rounds, so that what is held of them stays small; this is the first of a round
+    int64_t units;          // of a round
+    int64_t tasks;          // of a round
     int tiles;              // query tiles that share a block of keys
-    double *received;       // (batch, heads, tasks_per_unit, keys), or null
+    double *received;       // (units, tasks_per_unit, keys), or null
 
-    // Where a unit's rows are few, its keys are cut instead, and a task is one piece of them. Units come in rounds, so that
-    // what is held of them stays small.
+    // Where a unit's rows are few, its keys are cut instead, and a task is one piece of them.
     int64_t pieces;      // of each unit's keys; 0 where rows are cut
-    int64_t first_unit;  // of this round
     char *records;       // (units of the round, pieces, rows), each of record_bytes; with several pieces only, as below
     void *kept;          // (units of the round), each of kept_in_unit numbers; null where no statistic needs them
     int32_t *left;       // (units of the round): pieces that nobody has finished

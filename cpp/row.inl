@@ -99,6 +99,29 @@ template <class T> void bound_row(int64_t low, int64_t high, T *scores) {
     for (int64_t j = high; j < keys_in_block; ++j) scores[j] = -infinity<T>;
 }
 
+// Puts one score in its place among a row's best: after what is as large, for that came earlier; a NaN after all numbers.
+template <class T> void insert_score(T score, int64_t key, T *best, int64_t *index, int64_t &held, int64_t top_k) {
+    int64_t place = held < top_k ? held++ : top_k - 1;
+    for (; place > 0 && (score > best[place - 1] || (best[place - 1] != best[place - 1] && score == score)); --place) {
+        best[place] = best[place - 1];
+        index[place] = index[place - 1];
+    }
+    best[place] = score;
+    index[place] = key;
+}
+
+// Writes a row's largest scores as weights exp(score - maximum) * normaliser.
+template <class T>
+void write_top_row(const Problem &problem, int64_t batch, int64_t head, int64_t index, const T *score, const int64_t *key,
+                   int64_t count, T maximum, T normaliser) {
+    const int64_t at = ((batch * problem.heads + head) * problem.queries + index) * problem.top_k;
+    for (int64_t i = 0; i < problem.top_k; ++i) {
+        const bool found = i < count;
+        problem.top_indices[at + i] = found ? key[i] : -1;
+        ((T *)problem.top_weights)[at + i] = found ? (T)__builtin_exp((double)(score[i] - maximum)) * normaliser : (T)0;
+    }
+}
+
 // Keeps the top_k largest of the scores, which come in the order of their keys; `key` names each.
 template <class T, class Key>
 void rank_row(Row<T> &row, int64_t top_k, int64_t count, const T *scores, Key key) {

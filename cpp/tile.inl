@@ -15,7 +15,8 @@ template <class T, int Q> struct Tile {
     T *query;   // (dim, width), as the product wants them
     T *output;  // (value_dim, width), relative to `reference`
     T *scores;  // (keys visited or of one block, width): scores, then exp(score - reference)
-    T *kept_reference;  // (blocks, width): what each block's exponentials are relative to; for kept scores only
+    T *segments;        // (segments, width): sums of exponentials, for the block map alone
+    T *kept_reference;  // (blocks, width): what each block's exponentials are relative to; where they are kept
     alignas(64) T maximum[width];    // of the scores
     alignas(64) T reference[width];  // what exponentials are relative to: a maximum, until a score exceeds it by `slack`
     alignas(64) T sum[width];        // of exp(score - reference)
@@ -26,9 +27,8 @@ template <class T, int Q> struct Tile {
     bool settled;                     // every lane has a reference
     int failures;                     // blocks that had to be computed twice
 
-    T *top_score;        // (width, ranked), descending
-    int64_t *top_index;  // likewise
-    int64_t top_count[width];
+    T *top_score;       // (ranked, width), descending
+    Int<T> *top_index;  // likewise
 };
 
 // Which queries a tile holds, and their bounds.
@@ -72,7 +72,10 @@ void open_tile(Tile<T, Q> &tile, const Problem &problem, int64_t fold, int64_t b
     for (int lane = 0; lane < width; ++lane) {
         tile.maximum[lane] = tile.reference[lane] = -infinity<T>;
         tile.sum[lane] = tile.mass[lane] = tile.cross[lane] = tile.travel[lane] = 0;
-        tile.top_count[lane] = 0;
+    }
+    for (int64_t i = 0; i < problem.ranked * width; ++i) {
+        tile.top_score[i] = -infinity<T>;
+        tile.top_index[i] = -1;
     }
     const int64_t depth = P::query_depth(problem);
     for (int q = 0; q < Q; ++q) {
@@ -153,9 +156,6 @@ inline double log_of(double x) { return __builtin_log(x); }
 template <class T> struct Totals {
     T maximum, reference;         // the largest score; what exponentials are relative to
     T sum, mass, cross, travel;   // `mass` sums the weights as they met the values: rounded, or the same as `sum`
-    const T *top_score;
-    const int64_t *top_index;
-    int64_t top_count;
 };
 
 // What turns exp(score - reference) into weights, and products of those with values into the output.
@@ -163,7 +163,7 @@ template <class T> struct Shares {
     T weights, output;
 };
 
-// Writes the statistics of a single row.
+// Writes the statistics of a single row, but for its largest scores.
 template <class T>
 Shares<T> finish_row(const Problem &problem, int64_t batch, int64_t head, int64_t index, const Totals<T> &row) {
     const int64_t at = (batch * problem.heads + head) * problem.queries + index;
@@ -193,15 +193,6 @@ Shares<T> finish_row(const Problem &problem, int64_t batch, int64_t head, int64_
         const T entropy = empty ? (T)0 : (row.sum * above - row.cross) * shares.weights;
         ((T *)problem.entropy)[at] = entropy < 0 ? (T)0 : entropy;
     }
-    if (problem.top_k) {
-        T *weights = (T *)problem.top_weights + at * problem.top_k;
-        int64_t *indices = problem.top_indices + at * problem.top_k;
-        for (int64_t i = 0; i < problem.top_k; ++i) {
-            const bool found = i < row.top_count;
-            indices[i] = found ? row.top_index[i] : -1;
-            weights[i] = found ? (T)__builtin_exp((double)(row.top_score[i] - row.reference)) * shares.weights : (T)0;
-        }
-    }
     return shares;
 }
 
@@ -217,10 +208,7 @@ template <class P, class T, int Q> void close_tile(Tile<T, Q> &tile, const Probl
                                   sum,
                                   P::rounds_weights && sum == sum ? tile.mass[lane] : sum,
                                   tile.cross[lane],
-                                  tile.travel[lane],
-                                  tile.top_score + lane * problem.ranked,
-                                  tile.top_index + lane * problem.ranked,
-                                  tile.top_count[lane]};
+                                  tile.travel[lane]};
         const Shares<T> shares = finish_row(problem, batch, head, index, totals);
         tile.normaliser[lane] = shares.weights;
         share[lane] = shares.output;

@@ -30,6 +30,15 @@ template <class T> QKV_INLINE void transpose(Vector<T> (&rows)[lanes<T>]) {
     }
 }
 
+// Lane i of the result is the sum of rows[i], whose lanes are added by halves. The order is that of `sum_of_lanes`.
+template <class T, int half = lanes<T> / 2> QKV_INLINE Vector<T> sums_of_lanes(Vector<T> (&rows)[lanes<T>]) {
+#pragma GCC unroll 8
+    for (int i = 0; i < half; ++i)
+        rows[i] = interleave<false>(rows[i], rows[i + half]) + interleave<true>(rows[i], rows[i + half]);
+    if constexpr (half > 1) return sums_of_lanes<T, half / 2>(rows);
+    return rows[0];
+}
+
 // to[i * width + lane] = number i of rows[lane], for as many rows as a vector has lanes; they may lie at any address.
 template <class T> void rows_to_lanes(const char *const (&rows)[lanes<T>], int64_t count, int64_t width, T *to) {
     constexpr int L = lanes<T>;

@@ -334,3 +334,19 @@ def test_memory_is_linear() -> None:
     command = [sys.executable, "-c", code, os.path.dirname(__file__)]
     told = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
     assert int(told.stdout) < 60_000  # kilobytes
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("block", [(64, 64), (40, 1)])
+def test_memory_of_a_thread_is_bounded(dtype: str, block: tuple[int, int]) -> None:
+    """With 131,072 keys, several heads and every statistic: 32 MiB beyond inputs and outputs."""
+    code = (
+        "import sys, resource; sys.path.insert(0, sys.argv[1]); from native_problems import simple\n"
+        f"problem = simple(1, 6, 40, 131072, dim=4, dtype={dtype!r}); problem.block = {block}\n"
+        "held = [problem.outputs() for _ in range(2)]; before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss\n"
+        "held = held[:1]; problem.computed(); print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)"
+    )
+    command = [sys.executable, "-c", code, os.path.dirname(__file__)]
+    environment = {**os.environ, "QKV_THREADS": "1"}
+    told = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
+    assert int(told.stdout) < 32 * 1024  # kilobytes
