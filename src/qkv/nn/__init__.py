@@ -1,0 +1,3 @@
+"""Attention for torch modules."""
+
+from . import functional as functional

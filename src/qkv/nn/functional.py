@@ -1,0 +1,127 @@
+"""`scaled_dot_product_attention`: PyTorch's signature and semantics, our kernel."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from ..errors import ArgumentError
+from ._operators import Attention
+
+
+def scaled_dot_product_attention(
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    attn_mask: Tensor | None = None,
+    dropout_p: float = 0.0,
+    is_causal: bool = False,
+    scale: float | None = None,
+    enable_gqa: bool = False,
+) -> Tensor:
+    r"""What `torch.nn.functional.scaled_dot_product_attention` computes, in O(n) memory:
+
+    .. math:: \mathrm{softmax}(\mathrm{scale} \; q k^\top + \mathrm{mask}) \; v
+
+    It goes where that goes: autograd (twice), autocast, ``torch.compile``, ``torch.func``, checkpointing. A row that
+    may attend to nothing gives 0, never NaN. Tensors on a GPU are handed to PyTorch's own function.
+
+    Args:
+        query: ``(..., heads, N, head_dim)``.
+        key: ``(..., heads, M, head_dim)``; leading axes broadcast.
+        value: ``(..., heads, M, value_dim)``.
+        attn_mask: broadcasts to ``(..., heads, N, M)``: booleans, True may attend, or floats that are added to the
+            scores and may require gradients.
+        dropout_p: the probability that a weight becomes 0; the seed is drawn from torch's generator.
+        is_causal: query i sees the keys ``j <= i``, whatever the lengths: PyTorch's alignment, top-left.
+        scale: None is 1/sqrt(head_dim).
+        enable_gqa: whether query heads may be a multiple of key heads.
+
+    Raises:
+        ArgumentError: where PyTorch raises; the message names the argument.
+
+    >>> query = torch.ones(1, 1, 2, 4)
+    >>> scaled_dot_product_attention(query, query, torch.tensor([[[[1.0], [3.0]]]]), is_causal=True).flatten()
+    tensor([1., 2.])
+    """
+    if query.device.type not in ("cpu", "meta"):
+        return functional.scaled_dot_product_attention(
+            query, key, value, attn_mask, dropout_p, is_causal, scale=scale, enable_gqa=enable_gqa
+        )
+    if torch.is_autocast_enabled("cpu"):
+        query, key, value, attn_mask = _autocast(query, key, value, attn_mask)
+    _check(query, key, value, attn_mask, dropout_p, is_causal, enable_gqa)
+    if query.ndim == 2:
+        query, key, value = query[None], key[None], value[None]
+        lifted = scaled_dot_product_attention(query, key, value, attn_mask, dropout_p, is_causal, scale)
+        return lifted[0] if lifted.ndim == 3 and (attn_mask is None or attn_mask.ndim < 3) else lifted
+    mask_lead = () if attn_mask is None else attn_mask.shape[:-2]
+    if enable_gqa:
+        lead = torch.broadcast_shapes(query.shape[:-3], key.shape[:-3], value.shape[:-3], mask_lead[:-1])  # type: ignore[no-untyped-call]
+        heads, key_heads = query.shape[-3], key.shape[-3]
+        if value.shape[-3] != key_heads:
+            key, value = (x.repeat_interleave(heads // x.shape[-3], -3) for x in (key, value))
+            key_heads = heads
+    else:
+        whole = torch.broadcast_shapes(query.shape[:-2], key.shape[:-2], value.shape[:-2], mask_lead)  # type: ignore[no-untyped-call]
+        lead, heads, key_heads = whole[:-1], whole[-1], whole[-1]
+    four = [
+        x.expand(*lead, count, *x.shape[-2:]).reshape(-1 if 0 not in lead else 0, count, *x.shape[-2:])
+        for x, count in ((query, heads), (key, key_heads), (value, key_heads))
+    ]
+    mask = bias = None
+    if attn_mask is not None:
+        shaped = attn_mask.reshape((1,) * (len(lead) + 3 - attn_mask.ndim) + tuple(attn_mask.shape))
+        if any(size != 1 for size in shaped.shape[:-3]):
+            shaped = shaped.expand(*lead, *shaped.shape[-3:])
+        shaped = shaped.reshape(math.prod(shaped.shape[:-3]), *shaped.shape[-3:])
+        if attn_mask.dtype == torch.bool:
+            mask = shaped
+        else:
+            bias = shaped.contiguous() if shaped.requires_grad else shaped
+    seed = torch.randint(2**63 - 1, (), dtype=torch.int64) if dropout_p else None
+    factor = 1 / math.sqrt(query.shape[-1]) if scale is None else float(scale)
+    numbers = (bool(is_causal), factor, float(dropout_p))
+    operator = torch.ops.qkv.attention if torch.compiler.is_compiling() else Attention.apply
+    output, _ = operator(*four, mask, bias, seed, *numbers)  # type: ignore[no-untyped-call]
+    result: Tensor = output.reshape(*lead, heads, *output.shape[-2:])
+    return result
+
+
+def _autocast(*tensors: Tensor | None) -> list[Tensor]:
+    """Cast as PyTorch does for its own function: what is float, and not float64."""
+    dtype = torch.get_autocast_dtype("cpu")
+    return [
+        x if x is None or not x.is_floating_point() or x.dtype == torch.float64 else x.to(dtype)  # type: ignore[misc]
+        for x in tensors
+    ]
+
+
+def _check(
+    query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, dropout: float, causal: bool, grouped: bool
+) -> None:
+    for name, x in (("query", query), ("key", key), ("value", value)):
+        if x.ndim < 2 or (x.ndim != query.ndim and min(x.ndim, query.ndim) < 3):
+            raise ArgumentError(f"{name}: expected at least 2 axes (..., length, dim), got shape {tuple(x.shape)}")
+        if x.dtype != query.dtype or not x.is_floating_point():
+            raise ArgumentError(f"{name}: expected the query's floating dtype {query.dtype}, got {x.dtype}")
+        if x.device != query.device:
+            raise ArgumentError(f"{name}: expected a tensor on {query.device} like the query, got one on {x.device}")
+    if query.shape[-1] != key.shape[-1]:
+        raise ArgumentError(f"key: expected the query's head_dim {query.shape[-1]}, got shape {tuple(key.shape)}")
+    if key.shape[-2] != value.shape[-2]:
+        raise ArgumentError(f"value: expected one for each of {key.shape[-2]} keys, got shape {tuple(value.shape)}")
+    if not 0 <= dropout < 1:
+        raise ArgumentError(f"dropout_p: expected a probability from 0 to below 1, got {dropout}")
+    if mask is not None and causal:
+        raise ArgumentError("attn_mask: expected None with is_causal=True; write the causal mask into attn_mask")
+    if mask is not None and mask.dtype not in (torch.bool, torch.float32, query.dtype):
+        raise ArgumentError(f"attn_mask: expected bool, float32 or {query.dtype} like the query, got {mask.dtype}")
+    if grouped and (query.ndim < 3 or not key.shape[-3] or query.shape[-3] % key.shape[-3]):
+        raise ArgumentError(
+            f"key: expected a number of heads that divides the query's with enable_gqa, got shapes "
+            f"{tuple(query.shape)} and {tuple(key.shape)}"
+        )
