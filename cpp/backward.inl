@@ -108,7 +108,7 @@ template <class T> void turn(const T *from, int64_t dim, int64_t all, int64_t wi
 
 // bfloat16 numbers as they are, and zeros up to the padded length.
 inline void copy_halves(const char *from, int64_t dim, int64_t all, uint16_t *to) {
-    __builtin_memcpy(to, from, (size_t)dim * 2);
+    copy_bytes(to, from, dim * 2);
     for (int64_t d = dim; d < all; ++d) to[d] = 0;
 }
 
