@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 from torch.autograd import gradcheck, gradgradcheck
 from torch.nn import functional
+from torch.utils.checkpoint import checkpoint
 
 import qkv
 from qkv.nn.functional import scaled_dot_product_attention
@@ -121,3 +122,26 @@ def test_the_operator_keeps_its_word() -> None:
 def test_messages(change: dict[str, Any], message: str) -> None:
     with pytest.raises(qkv.ArgumentError, match=message):
         scaled_dot_product_attention(**({"query": QUERY, "key": KEY, "value": VALUE} | change))
+
+
+@pytest.mark.parametrize("shape", [(2, 3, 0, 8), (0, 3, 4, 8)])
+def test_nothing_asked_is_nothing_answered(shape: tuple[int, ...]) -> None:
+    query, key = torch.zeros(shape), torch.zeros(shape[0], 3, 4, 8)
+    assert scaled_dot_product_attention(query, key, key).shape == shape
+
+
+def test_checkpointing_draws_the_same_dropout_again() -> None:
+    def gradient(through: Any) -> Tensor:
+        torch.manual_seed(1)
+        query, key, value = (torch.linspace(-1, 1, 432).view(2, 9, 3, 8).transpose(1, 2) for _ in range(3))
+        query = query.detach().requires_grad_()
+        through(
+            lambda *inputs: scaled_dot_product_attention(*inputs, dropout_p=0.3), query, key, value
+        ).sum().backward()
+        assert query.grad is not None
+        return query.grad
+
+    plain = gradient(lambda function, *inputs: function(*inputs))
+    again = gradient(lambda function, *inputs: checkpoint(function, *inputs, use_reentrant=False))
+    assert torch.equal(plain, again)
+    assert plain.any()

@@ -69,7 +69,7 @@ def scaled_dot_product_attention(
         whole = torch.broadcast_shapes(query.shape[:-2], key.shape[:-2], value.shape[:-2], mask_lead)  # type: ignore[no-untyped-call]
         lead, heads, key_heads = whole[:-1], whole[-1], whole[-1]
     four = [
-        x.expand(*lead, count, *x.shape[-2:]).reshape(-1 if 0 not in lead else 0, count, *x.shape[-2:])
+        x.expand(*lead, count, *x.shape[-2:]).reshape(math.prod(lead), count, *x.shape[-2:])
         for x, count in ((query, heads), (key, key_heads), (value, key_heads))
     ]
     mask = bias = None
