@@ -17,7 +17,7 @@ export MODEL ?= minilm
 SOURCES := pyproject.toml constraints.txt CMakeLists.txt README.md $(shell find build_backend cpp src web \
 	\( -name node_modules -o -name page -o -name __pycache__ -o -name test-results \) -prune -o -type f -print)
 
-.PHONY: look test check sanitize size install test-install browser models clean
+.PHONY: look test check sanitize size bench install test-install browser models clean
 
 look: $(VENV)/.installed
 	$(BIN)/qkv look --text "$$TEXT" --model "$$MODEL"
@@ -32,6 +32,14 @@ sanitize: $(VENV)/.build-tools
 # How long a clean build takes, and how large the compiled module is.
 size: $(VENV)/.build-tools
 	$(BIN)/python benchmarks/build.py
+
+# Speed and memory beside other libraries, about a quarter of an hour: renews docs/benchmarks.md. `qkv bench --quick` needs no more than PyTorch.
+bench: $(VENV)/.bench-installed
+	$(BIN)/qkv bench --write docs
+
+$(VENV)/.bench-installed: $(VENV)/.installed pyproject.toml constraints.txt
+	$(PIP) install --quiet -c constraints.txt --group bench
+	touch $@
 
 ## The steps of `make test`, each usable by itself.
 check: test-install

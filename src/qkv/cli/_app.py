@@ -20,4 +20,4 @@ def _root() -> None:
 
 
 # Each command registers itself; heavy modules wait inside the functions, so that --help is quick.
-from . import capture, data, info, look, models, predict, similar, stats  # noqa: E402, F401
+from . import bench, capture, data, info, look, models, predict, similar, stats  # noqa: E402, F401
