@@ -24,7 +24,7 @@ def test_what_is_kept_can_be_looked_at(bert_folder: Path, tmp_path: Path) -> Non
     text, model = "i ate an apple and an orange", ("--model", str(bert_folder))
     path = tmp_path / "reading.qkv"
     said = run("capture", text, *model, "--out", str(path))
-    assert f"{path} holds" in said
+    assert f"{path} holds 7 tokens, 2 layers: " in said
     assert said.rstrip().endswith("MB")
     assert [one.name for one in tmp_path.iterdir()] == ["reading.qkv"]
     assert run("look", str(path), "--summary") == run("look", text, *model, "--summary")

@@ -76,6 +76,12 @@ def test_wrong_name_is_told_before_anything_is_fetched(shipped: Entry, cache: Pa
     assert not cache.exists()
 
 
+def test_a_model_that_reads_no_texts_is_refused_before_anything_is_fetched(cache: Path) -> None:
+    with pytest.raises(ModelError, match="'whisper-tiny' reads sound: it cannot read a text"):
+        _opening.open_model("whisper-tiny")
+    assert not cache.exists()
+
+
 def test_progress_bar_on_a_terminal(shipped: Entry, monkeypatch: pytest.MonkeyPatch) -> None:
     with open(os.devnull, "w") as nothing:
         screen = Console(file=nothing, force_terminal=True, record=True, width=80)

@@ -47,6 +47,11 @@ describe("templates", () => {
     ]);
   });
 
+  it("count in one or many", () => {
+    const say = (count: string | number) => plain("{count|layer|layers} deep", { count });
+    expect([say(1), say(12), say("1,000")]).toEqual(["1 layer deep", "12 layers deep", "1,000 layers deep"]);
+  });
+
   it("never read a value as markup", () => {
     expect(plain("[q:{query}] reads", { query: "[k:x] {query}" })).toBe("[k:x] {query} reads");
   });

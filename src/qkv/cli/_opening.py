@@ -10,6 +10,7 @@ from rich.console import Console
 from rich.filesize import decimal
 from rich.text import Text
 
+from ..errors import ModelError
 from ._terminal import console, palette
 
 if TYPE_CHECKING:
@@ -21,10 +22,17 @@ _DOING = {"wait": "waiting for its turn", "download": "fetching", "check": "chec
 
 
 def open_model(name: str, *, trust_remote_code: bool = False) -> Pretrained:
-    """What ``--model`` names, ready to run; a missing model of the catalogue is fetched, and its progress shown."""
+    """What ``--model`` names, ready to read texts; a missing model of the catalogue is fetched, and its progress shown.
+
+    Raises:
+        ModelError: there is no such model, or it reads no texts (said before anything is fetched).
+    """
     from qkv import pretrained
 
-    if any(model.name == name for model in pretrained.catalogue()) and not pretrained.is_installed(name):
+    known = next((model for model in pretrained.catalogue() if model.name == name), None)
+    if known and known.reads != "text":
+        raise ModelError(f"model {name!r} reads {known.reads}: it cannot read a text.")
+    if known and not pretrained.is_installed(name):
         fetch(name)
     quiet = palette().quiet
     with console(stderr=True).status(Text(f"opening {name}", style=quiet), spinner_style=quiet):

@@ -12,7 +12,7 @@ from rich.text import Text
 from qkv.views.notable import Notable, notable, resting
 
 from ._grid import Grid, print_grids
-from ._terminal import ink, ink_bar, palette
+from ._terminal import counted, ink, ink_bar, palette
 
 if TYPE_CHECKING:
     from qkv.views.answers import Answers
@@ -62,10 +62,10 @@ def print_summary(screen: Console, answers: Answers, top: int) -> None:
 def _print_title(screen: Console, overview: Overview) -> None:
     stacks = [
         (f"{stack['name']} " if len(overview["stacks"]) > 1 else "")
-        + f"{_count(len(stack['layers']), 'layer')} × {_count(len(stack['heads']), 'head')}"
+        + f"{counted(len(stack['layers']), 'layer')} × {counted(len(stack['heads']), 'head')}"
         for stack in overview["stacks"]
     ]
-    tokens = " and ".join(_count(len(side["tokens"]), "token") for side in overview["sides"])
+    tokens = " and ".join(counted(len(side["tokens"]), "token") for side in overview["sides"])
     screen.print(Text.assemble((overview["title"], "bold"), (" · " + " · ".join([*stacks, tokens]), palette().quiet)))
 
 
@@ -147,7 +147,7 @@ def _print_notable(screen: Console, overview: Overview) -> None:
         screen.print(table)
     count, heads = resting(overview)
     rest = "rests" if count == 1 else "rest"
-    words = f"{count} of {_count(heads, 'head')} {rest} on the first token: over half of the weight."
+    words = f"{count} of {counted(heads, 'head')} {rest} on the first token: over half of the weight."
     screen.print(Text(words, style=colours.quiet))
 
 
@@ -212,7 +212,3 @@ def _name(tokens: list[Token], position: int) -> str:
 def visible(text: str) -> str:
     """Control characters as signs: no token breaks the line or commands the terminal."""
     return text.translate(_SIGNS)
-
-
-def _count(number: int, noun: str) -> str:
-    return f"{number:,} {noun}" + ("" if number == 1 else "s")

@@ -77,6 +77,11 @@ def ink_colour(weight: float) -> str:
     return _blend(colours.paper, colours.ink, min(max(weight, 0.0), 1.0) ** _POWER)
 
 
+def counted(number: int, noun: str) -> str:
+    """``1 layer``, ``1,024 layers``."""
+    return f"{number:,} {noun}" + ("" if number == 1 else "s")
+
+
 def _blend(start: str, stop: str, amount: float) -> str:
     pairs = ((int(start[i : i + 2], 16), int(stop[i : i + 2], 16)) for i in (1, 3, 5))
     return "#" + "".join(f"{round(a + (b - a) * amount):02x}" for a, b in pairs)

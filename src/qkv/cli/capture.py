@@ -10,7 +10,7 @@ import typer
 from ..errors import ArgumentError
 from ._app import app
 from ._input import open_input, trace_folder
-from ._terminal import console
+from ._terminal import console, counted
 
 
 @app.command()
@@ -45,5 +45,6 @@ def capture(
         heads=head,
     ).trace
     size = sum(file.stat().st_size for file in out.iterdir() if file.is_file())
-    tokens = " and ".join(f"{len(side):,} tokens" for side in trace.sequences[0].sides.values())
-    console().print(f"{out} holds {tokens}, {len(trace.attentions)} layers: {size / 1e6:,.1f} MB", soft_wrap=True)
+    tokens = " and ".join(counted(len(side), "token") for side in trace.sequences[0].sides.values())
+    layers = counted(len(trace.attentions), "layer")
+    console().print(f"{out} holds {tokens}, {layers}: {size / 1e6:,.1f} MB", soft_wrap=True)

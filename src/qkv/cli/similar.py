@@ -14,7 +14,7 @@ from ..errors import ArgumentError, ModelError
 from ._app import app
 from ._input import read_text
 from ._opening import open_model
-from ._terminal import console, ink_bar, palette
+from ._terminal import console, counted, ink_bar, palette
 
 if TYPE_CHECKING:
     import numpy as np
@@ -143,4 +143,4 @@ def _line(text: str, word: tuple[int, int]) -> Text:
 
 def _depth(layers: int) -> str:
     """In words, because layers are counted from 0 everywhere else: "after layer 1" could mean either."""
-    return f"after {layers} layer{'s' if layers > 1 else ''}" if layers else "before any layer"
+    return f"after {counted(layers, 'layer')}" if layers else "before any layer"

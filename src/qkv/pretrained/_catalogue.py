@@ -37,6 +37,8 @@ class Entry:
     """Its size in bytes."""
     size: int
     """Bytes on disk once converted, about."""
+    reads: Literal["text", "sound"] = "text"
+    """What it takes in."""
 
 
 _ENTRIES = (
@@ -81,6 +83,7 @@ _ENTRIES = (
         sha256="589c9dac6998cc8231e4f4ce5805bab0a98b619791ae8f77ff49177ca9e8a3ac",
         download=70_653_446,
         size=77_700_000,
+        reads="sound",
     ),
 )
 

@@ -1,12 +1,13 @@
 /**
- * Every sentence of the page, in English. `{name}` takes a value; `[q:query]`, `[k:...]`, `[v:...]`, `[w:...]` colour
+ * Every sentence of the page, in English. `{name}` takes a value, `{name|day|days}` a number and the noun
+ * that it counts; `[q:query]`, `[k:...]`, `[v:...]`, `[w:...]` colour
  * words as query, key, value and weight. zh.ts has the same names, by type, and the same places for values, by test.
  */
 export const en = {
   language: "English",
   documentTitle: "{model} · qkv",
-  layersHeads: "{layers} layers × {heads} heads",
-  tokens: "{count} tokens",
+  layersHeads: "{layers|layer|layers} × {heads|head|heads}",
+  tokens: "{count|token|tokens}",
   tokensTwo: "{input} + {target} tokens",
   switchLanguage: "Language",
   toLight: "Light paper",

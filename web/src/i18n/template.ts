@@ -1,4 +1,7 @@
-/** Templates of the two languages: `{name}` takes a value, `[q:words]` gives words a meaning's colour. */
+/**
+ * Templates of the two languages: `{name}` takes a value, `{name|day|days}` a number and the noun that it counts,
+ * `[q:words]` gives words a meaning's colour.
+ */
 
 export type Meaning = "q" | "k" | "v" | "w";
 export type Values = Record<string, string | number>;
@@ -8,10 +11,16 @@ export interface Piece {
   readonly meaning?: Meaning;
 }
 
+const PLACE = /\{(\w+)(?:\|([^|}]*)\|([^|}]*))?\}/g;
+
 /** Fill in the values; they are never read as markup themselves. */
 export function pieces(template: string, values: Values = {}): Piece[] {
   const filled = (text: string) =>
-    text.replace(/\{(\w+)\}/g, (whole, name: string) => (name in values ? String(values[name]) : whole));
+    text.replace(PLACE, (whole, name: string, one?: string, many?: string) => {
+      if (!(name in values)) return whole;
+      const value = String(values[name]);
+      return one === undefined ? value : `${value} ${value === "1" ? one : many}`;
+    });
   const found: Piece[] = [];
   let end = 0;
   for (const match of template.matchAll(/\[([qkvw]):([^\]]*)\]/g)) {
@@ -31,5 +40,5 @@ export function plain(template: string, values: Values = {}): string {
 
 /** The names of a template's values and meanings, in order: what two languages must share. */
 export function places(template: string): string[] {
-  return [...template.matchAll(/\{(\w+)\}|\[([qkvw]):/g)].map((match) => match[1] ?? match[2]!).sort();
+  return [...template.matchAll(/\{(\w+)[|}]|\[([qkvw]):/g)].map((match) => match[1] ?? match[2]!).sort();
 }
