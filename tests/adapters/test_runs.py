@@ -53,6 +53,13 @@ RULES: dict[str, dict[str, Any]] = {
     "chunks": asked(
         9, 9, mask_function=rules.chunked_causal_mask_function(3, torch.zeros(2, dtype=torch.int64)), local_size=3
     ),
+    "chunks, padded": asked(
+        9,
+        9,
+        mask_function=rules.chunked_causal_mask_function(3, torch.tensor([0, 2])),
+        local_size=3,
+        attention_mask=PADDING,
+    ),
     "packed": asked(
         9, 9, mask_function=rules.and_masks(rules.causal_mask_function, rules.packed_sequence_mask_function(TEXTS))
     ),
@@ -63,17 +70,46 @@ RULES: dict[str, dict[str, Any]] = {
 if NEW:
     RULES["everything"] = asked(9, 9, mask_function=rules.bidirectional_mask_function, attention_mask=RIGHT)
     RULES["window on both sides"] = asked(9, 9, mask_function=rules.sliding_window_bidirectional_mask_function(2))
+    COUNTED = torch.tensor([[0, 1, 2, 0, 1, 2, 3, 0, 1]]).expand(2, -1)
+    for kind, rule in {
+        "causal": rules.causal_mask_function,
+        "window": rules.sliding_window_causal_mask_function(2),
+        "chunks": rules.chunked_causal_mask_function(2, torch.tensor([0, 1])),
+    }.items():
+        packed = rules.packed_sequence_compatibility_function(rule, COUNTED, TEXTS)
+        RULES[f"packed, {kind}"] = asked(9, 9, mask_function=packed)
+
+
+def check_rule(name: str, options: dict[str, Any]) -> None:
+    want = dense(RULES[name])
+    mask = runs_mask(**options, allow_is_causal_skip=False)
+    assert isinstance(mask, RunsTensor)
+    assert mask.runs is not None
+    assert mask.shape == want.shape
+    assert torch.equal(torch.from_numpy(mask.runs.dense(mask.shape[3]))[:, None].expand(mask.shape), want)
+
+
+@pytest.mark.parametrize("name", RULES)
+def test_runs_are_the_mask_that_transformers_would_make(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """And no pair of positions is asked about."""
+    monkeypatch.setattr("qkv.adapters._masks._found", None)
+    check_rule(name, RULES[name])
 
 
 @pytest.mark.parametrize("name", RULES)
 @pytest.mark.parametrize("pairs", [1, 20, 1 << 22])
-def test_runs_are_the_mask_that_transformers_would_make(name: str, pairs: int, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_rule_of_the_models_own_is_asked(name: str, pairs: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("qkv.adapters._masks.ASKED", pairs)
-    mask = runs_mask(**RULES[name], allow_is_causal_skip=False)
-    assert isinstance(mask, RunsTensor)
-    assert mask.runs is not None
-    assert mask.shape == dense(RULES[name]).shape
-    assert torch.equal(torch.from_numpy(mask.runs.dense(mask.shape[3]))[:, None].expand(mask.shape), dense(RULES[name]))
+    rule = RULES[name]["mask_function"]
+    check_rule(name, {**RULES[name], "mask_function": lambda *indices: rule(*indices)})
+
+
+def test_texts_that_come_back_are_no_runs() -> None:
+    rule = rules.packed_sequence_mask_function(torch.tensor([[0, 1, 0, 1]]).expand(2, -1))
+    options = asked(4, 4, mask_function=rule)
+    mask = runs_mask(**options, allow_is_causal_skip=False)
+    assert not isinstance(mask, RunsTensor)
+    assert torch.equal(mask, dense(options))
 
 
 def test_what_leaves_gaps_stays_booleans() -> None:
@@ -98,9 +134,9 @@ def test_what_the_module_cannot_say_is_said(options: dict[str, Any]) -> None:
     assert runs_mask(**options) is not None
 
 
-def test_a_long_mask_takes_no_memory() -> None:
-    options = {**asked(200_000, 200_000), "allow_is_causal_skip": False}
-    mask = runs_mask(**options)
+@pytest.mark.parametrize("rule", [rules.causal_mask_function, rules.sliding_window_causal_mask_function(4096)])
+def test_a_long_mask_takes_no_memory(rule: Any) -> None:
+    mask = runs_mask(**asked(200_000, 200_000, mask_function=rule), allow_is_causal_skip=False)
     assert isinstance(mask, RunsTensor)
     assert mask.shape == (2, 1, 200_000, 200_000)
 

@@ -11,9 +11,9 @@ from typing import Any, Literal
 
 import torch
 from torch import Tensor
-from torch.nn import functional
 
-from ..attention import Observation, observe, weights
+from ..attention import Observation, weights
+from ..attention._attend import seen_in
 from ._runs import Runs
 
 
@@ -71,12 +71,13 @@ class AttentionCall:
     def observe(self, **statistics: Any) -> Observation:
         """Output ``(B, H, N, Dv)``, logsumexp ``(B, H, N)``, and the statistics that `qkv.observe` is asked for.
 
-        Where autograd is watching, or weights are dropped, the output comes from PyTorch's own operations.
+        Output and logsumexp are differentiable where autograd is watching; dropout, drawn from torch's generator, is
+        in the output alone.
         """
-        with torch.no_grad():
-            seen = observe(on_cpu(self.query), on_cpu(self.key), on_cpu(self.value), **self._options(), **statistics)
-        if self.needs_gradient() or self.dropout:
-            seen.output = self._differentiable()
+        seed = int(torch.randint(2**63 - 1, ())) if self.dropout else None
+        query, key, value = on_cpu(self.query), on_cpu(self.key), on_cpu(self.value)
+        asked = {**self._options(), **statistics, "dropout": self.dropout, "seed": seed}
+        seen = seen_in(query, key, value, **asked)
         seen.output = seen.output.to(self.query.device)
         return seen
 
@@ -91,11 +92,6 @@ class AttentionCall:
         allowed = on_cpu(self.allowed)
         return allowed if self.runs is None else self.runs if allowed is None else self.runs & allowed
 
-    def needs_gradient(self) -> bool:
-        """Autograd is watching."""
-        inputs = (self.query, self.key, self.value, self.bias, self.sink)
-        return torch.is_grad_enabled() and any(t is not None and t.requires_grad for t in inputs)
-
     def _options(self) -> dict[str, Any]:
         return {
             "mask": self.mask(),
@@ -105,28 +101,7 @@ class AttentionCall:
             "sink": on_cpu(self.sink),
         }
 
-    def _differentiable(self) -> Tensor:
-        """Output ``(B, H, N, Dv)`` by PyTorch's own operations, for a model that is trained meanwhile."""
-        group = self.query.shape[1] // self.key.shape[1]
-        key, value = self.key.repeat_interleave(group, 1), self.value.repeat_interleave(group, 1)
-        scores = self.query @ key.transpose(-1, -2) * self.scale
-        if self.softcap is not None:
-            scores = self.softcap * torch.tanh(scores / self.softcap)
-        if self.bias is not None:
-            scores = scores + self.bias
-        for allowed in (
-            self.allowed,
-            None if self.runs is None else torch.from_numpy(self.runs.dense(key.shape[2]))[:, None],
-        ):
-            if allowed is not None:
-                scores = scores.masked_fill(~allowed.to(scores.device), torch.finfo(scores.dtype).min)
-        if self.sink is not None:
-            sink = self.sink.to(scores.dtype).reshape(1, -1, 1, 1).expand(*scores.shape[:-1], 1)
-            scores = torch.cat([scores, sink], -1)
-        found = torch.softmax(scores.float(), -1).to(value.dtype)[..., : key.shape[2]]
-        return functional.dropout(found, self.dropout) @ value
-
 
 def on_cpu(tensor: Tensor | None) -> Any:
-    """The numbers alone, where the kernel reads them."""
-    return None if tensor is None else tensor.detach().cpu()
+    """The tensor where the kernel reads it."""
+    return None if tensor is None else tensor.cpu()

@@ -1,8 +1,8 @@
 """Hugging Face's mask interface: from a rule about two positions to runs of keys, without an N x M mask.
 
 transformers describes a mask as a function of indices, to be asked about every query and key, and padding besides.
-Causal masks, windows, chunks, padding and packed texts all let a query read one run of keys. The two commonest rules
-are known here; any other is asked some rows at a time, so that memory stays O(N + M).
+Causal masks, windows, chunks, padding and packed texts all let a query read one run of keys. Its own rules are known
+(`_rules`) and cost O(N + M); a model's own is asked some rows at a time, so that memory stays O(N + M).
 """
 
 from __future__ import annotations
@@ -13,12 +13,11 @@ import numpy as np
 from torch import Tensor
 from transformers import masking_utils
 
+from ._rules import run_of
 from ._runs import Runs, RunsTensor
 
 ASKED = 1 << 22
 """How many pairs of a query and a key a rule is asked about at a time."""
-
-_EVERYTHING = getattr(masking_utils, "bidirectional_mask_function", None)  # since transformers 5
 
 
 def runs_mask(**asked: Any) -> Tensor | None:
@@ -50,20 +49,17 @@ def runs_mask(**asked: Any) -> Tensor | None:
 
 
 def _known(asked: dict[str, Any], queries: int, keys: int) -> Runs | None:
-    """Causal or everything, and padding at the ends; None for any other rule."""
-    rule = asked["mask_function"]
-    if rule is not masking_utils.causal_mask_function and (_EVERYTHING is None or rule is not _EVERYTHING):
+    """What transformers' own rules come to, and padding at the ends; None for any other rule."""
+    place, first = asked.get("cache_position"), int(asked["kv_offset"])
+    positions = np.arange(queries) + int(asked["q_offset"]) if place is None else place.cpu().numpy().astype(np.int64)
+    found = run_of(asked["mask_function"], positions[None])
+    if found is None:
         return None
-    start, stop = np.zeros((1, queries), np.int64), np.full((1, queries), keys)
-    if rule is masking_utils.causal_mask_function:
-        place = asked.get("cache_position")
-        positions = np.arange(queries) + int(asked["q_offset"]) if place is None else place.cpu().numpy()
-        stop = np.clip(positions - int(asked["kv_offset"]) + 1, 0, keys)[None]
-    runs = Runs(start, stop)
+    start, stop = (np.clip(bound - first, 0, keys) for bound in np.broadcast_arrays(*found))
+    runs = Runs(start, np.maximum(start, stop))
     padding = asked.get("attention_mask")
     if padding is None:
         return runs
-    first = int(asked["kv_offset"])
     there = np.zeros((len(padding), keys), np.bool_)
     seen = padding[:, first : first + keys].cpu().numpy()
     there[:, : seen.shape[1]] = seen

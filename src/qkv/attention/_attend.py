@@ -71,21 +71,8 @@ def attend(
     >>> qkv.attend(query, key, value, mask=np.array([False, True]))
     array([[20.]])
     """
-    bias = None if bias is None else as_bias(bias)
-    problem = prepare(
-        query,
-        key,
-        value,
-        mask=mask,
-        bias=bias,
-        scale=scale,
-        softcap=softcap,
-        sink=sink,
-        dropout=dropout,
-        seed=seed,
-        gradients=True,
-    )
-    return _computed(problem, Request(), query, key, value, sink, bias)["output"]
+    options: dict[str, Any] = {"mask": mask, "bias": bias, "scale": scale, "softcap": softcap, "sink": sink}
+    return seen_in(query, key, value, **options, dropout=dropout, seed=seed).output
 
 
 def observe(
@@ -140,13 +127,30 @@ def observe(
            [ 1,  0],
            [ 2,  0]])
     """
-    request = Request(
-        entropy=entropy, max_score=max_score, top_k=top_k, received=received, block_map=block_map, distance=distance
+    return seen_in(
+        query,
+        key,
+        value,
+        mask=mask,
+        bias=bias,
+        scale=scale,
+        softcap=softcap,
+        sink=sink,
+        entropy=entropy,
+        max_score=max_score,
+        top_k=top_k,
+        received=received,
+        block_map=block_map,
+        distance=distance,
     )
+
+
+def seen_in(query: Array, key: Array, value: Array, *, bias: Bias | Array | None, **options: Any) -> Observation:
+    """`attend` and `observe` in one: with dropout too, of which logsumexp and statistics know nothing."""
+    request = Request(**{name: options.pop(name) for name in list(options) if name in STATISTICS})
     bias = None if bias is None else as_bias(bias)
-    options: dict[str, Any] = {"mask": mask, "bias": bias, "scale": scale, "softcap": softcap, "sink": sink}
-    problem = prepare(query, key, value, **options, align=request.align, gradients=True)
-    return Observation(**_computed(problem, request, query, key, value, sink, bias))
+    problem = prepare(query, key, value, bias=bias, **options, align=request.align, gradients=True)
+    return Observation(**_computed(problem, request, query, key, value, options["sink"], bias))
 
 
 def _computed(
