@@ -33,7 +33,7 @@ sanitize: $(VENV)/.build-tools
 size: $(VENV)/.build-tools
 	$(BIN)/python benchmarks/build.py
 
-# Speed and memory beside other libraries, about a quarter of an hour: renews docs/benchmarks.md. `qkv bench --quick` needs no more than PyTorch.
+# Speed and memory beside other libraries, about twenty minutes: renews docs/benchmarks.md. `qkv bench --quick` needs no more than PyTorch.
 bench: $(VENV)/.bench-installed
 	$(BIN)/qkv bench --write docs
 

@@ -393,5 +393,14 @@ NB_MODULE(_native, module) {
     module.def("isa", [] { return std::string(qkv::chosen_kernel().name); },
                "The instruction set in use: the widest that this machine runs, or the one that QKV_ISA names.");
     module.def("isas", &qkv::available_kernels, "The instruction sets that this machine runs, the plainest first.");
+    module.def(
+        "multiply_most",
+        [](const std::string &dtype, int64_t rounds) {
+            const Dtype type = dtype_of(dtype);
+            nb::gil_scoped_release release;
+            return qkv::chosen_kernel().multiply_most(type, rounds);
+        },
+        "dtype"_a, "rounds"_a,
+        "Repeat the inner loop's instruction from registers; return how many floating-point operations that was.");
     module.attr("compiler") = QKV_COMPILER;
 }

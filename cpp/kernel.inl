@@ -31,6 +31,7 @@ namespace {
 #include "stream.inl"
 #include "row.inl"
 #include "decode.inl"
+#include "limit.inl"
 
 constexpr int tiles_held = 8;  // at most this many tiles share a block of keys
 
@@ -220,6 +221,6 @@ bool QKV_BACKWARD(const Problem &, const Gradients &, const BackwardSplit &, Bac
 
 extern const Kernel QKV_KERNEL;
 const Kernel QKV_KERNEL = {QKV_NAME, QKV_VECTORS * lanes<float>, QKV_VECTORS * lanes<double>, multiplies_pairs,
-                           lanes<float>, lanes<double>, run, QKV_BACKWARD};
+                           lanes<float>, lanes<double>, run, QKV_BACKWARD, multiply_most};
 
 }  // namespace qkv

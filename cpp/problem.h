@@ -134,6 +134,7 @@ struct Kernel {
     // Works on tasks until none is left; returns false where memory ran out.
     bool (*run)(const Problem &, const Split &, TaskSource);
     bool (*run_backward)(const Problem &, const Gradients &, const BackwardSplit &, BackwardSource);  // likewise; see backward.h
+    double (*multiply_most)(Dtype, int64_t rounds);  // see limit.inl
 };
 
 }  // namespace qkv

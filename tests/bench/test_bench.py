@@ -13,10 +13,12 @@ import pytest
 import torch
 from typer.testing import CliRunner
 
+from qkv.attention._native import multiply_most
 from qkv.bench import CASES, Case, Fact, Options, Result, agreement, clock, peers, run, runner, worker
 from qkv.bench.agreement import Disagreement
 from qkv.bench.cases import EVERYTHING, choose
 from qkv.bench.figures import draw, memory_figure, time_figure
+from qkv.bench.machine import Multiplying
 from qkv.bench.problem import make
 from qkv.bench.runner import linearity, scaling
 from qkv.bench.table import BEGIN, END, check_document, duration, line, markdown, write_document
@@ -262,3 +264,32 @@ def test_run_tells_each_row() -> None:
     assert [result.case.group for result in results] == ["short"]
     assert not facts
     assert worker.__doc__
+
+
+def test_a_goal_beyond_the_machine_is_told_from_one_that_is_missed() -> None:
+    case = Case("forward", 1024, goal=2.0)
+    beyond, missed = (
+        Result(case, 1, seconds={"qkv": 1.0, "sdpa": 1.2}, ratios={"sdpa": 1.2}, share=share) for share in (0.8, 0.4)
+    )
+    assert beyond.limit == pytest.approx(1.5)
+    assert "this machine allows 1.50×" in line(beyond)
+    assert "40% below" in line(missed)
+    text = markdown([beyond, missed], [])
+    assert "1 are beyond what this machine can multiply or read" in text
+
+
+@pytest.mark.parametrize("mask", ["full", "causal", "window", "documents"])
+def test_operations_are_those_of_the_pairs_that_may_attend(mask: str) -> None:
+    case = Case("masks", 1024, mask=mask)
+    problem = make(case)
+    allowed = problem.allowed
+    if allowed is None:
+        allowed = torch.ones(1024, 1024, dtype=torch.bool)
+        allowed = allowed.tril() if mask == "causal" else allowed
+    assert case.operations == 4 * int(allowed.sum()) * 64 * 8
+    assert replace(case, direction="both").operations == 3.5 * case.operations
+
+
+def test_as_many_instructions_are_twice_the_operations_in_half_the_bytes() -> None:
+    assert multiply_most("float32", 10) == 2 * multiply_most("float64", 10) == 10 / 7 * multiply_most("float32", 7) > 0
+    assert Multiplying(2, "bfloat16")() > 0

@@ -12,7 +12,10 @@ from typing import Any, Literal
 
 Judge = Literal["sdpa", "eager", "best", "plain"]
 PEERS = ("sdpa", "eager", "flex", "jax", "onnx")
+WINDOW = 256
+DOCUMENT = 512
 _QUICK = 1024
+_PASSES = {"forward": 1.0, "backward": 2.5, "both": 3.5}  # of both products: the backward pass has five
 
 EVERYTHING: dict[str, Any] = {"entropy": True, "max_score": True, "top_k": 8, "received": True, "block_map": 64}
 
@@ -24,7 +27,7 @@ class Case:
     Attributes:
         group: the heading it stands under.
         queries, keys, dim, batch, heads, key_heads, dtype: of the arrays.
-        mask: "full", "causal", "window" (`Window(256, 0)`), "documents" (packed texts of 512), "array"
+        mask: "full", "causal", "window" (`Window(WINDOW, 0)`), "documents" (packed texts of DOCUMENT), "array"
             (random booleans).
         score: what else is done to the scores: "", "bias" (an array), "alibi", "softcap".
         observed: arguments of `observe`; none is `attend`.
@@ -83,6 +86,21 @@ class Case:
     @property
     def judges(self) -> tuple[str, ...]:
         return ("sdpa", "eager") if self.judge == "best" else (self.judge,)
+
+    @property
+    def operations(self) -> float:
+        """Additions and multiplications of the products that nobody can do without, over the pairs that may attend."""
+        match self.mask:
+            case "causal":
+                pairs = self.queries * (self.queries + 1) / 2
+            case "window":
+                width = min(WINDOW + 1, self.queries)
+                pairs = width * (width + 1) / 2 + (self.queries - width) * width
+            case "documents":
+                pairs = self.queries * DOCUMENT
+            case _:
+                pairs = self.queries * self.keys
+        return 4.0 * pairs * self.dim * self.batch * self.heads * _PASSES[self.direction]
 
     def quick(self) -> Case:
         """The same at a length that takes milliseconds, with no goal where it is then another problem."""

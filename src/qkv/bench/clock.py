@@ -9,7 +9,7 @@ from typing import Any
 
 from . import agreement
 from .cases import Case
-from .machine import Reading
+from .machine import Multiplying, Reading
 from .peers import Unavailable, Work, prepare
 from .problem import make
 from .results import Result
@@ -17,7 +17,7 @@ from .results import Result
 _PAUSE = 0.02  # seconds: threads of the library before spin on for milliseconds, and then sleep
 _LONG = 0.05  # seconds: from here on neither warm caches nor the clock's ticks matter
 _ENOUGH = 0.01  # seconds that a timed stretch lasts at least
-_SLOW = 2.0  # seconds: whoever takes longer, and is no judge, is timed once
+_SLOW = 0.5  # seconds: whoever takes longer, and is no judge, is timed once
 _ROUNDS = (3, 15)  # of ours and the judges: at least, at most
 _OTHERS = 2  # rounds of everybody else
 
@@ -64,16 +64,17 @@ def measure(
             result.missing[name] = f"its result is off by {far:.0e}"
             del works[name]
     first.clear()
-    reading = Reading(threads) if case.rotate else None
-    times, speeds = _rounds(case, works, rough, seconds, reading, tell)
+    limit = Reading(threads) if case.rotate else Multiplying(threads, case.dtype)
+    times, speeds = _rounds(case, works, rough, seconds, limit, tell)
     result.seconds = {name: min(found) for name, found in times.items()}
     for name, found in times.items():
         if name != "qkv":
             result.ratios[name] = statistics.median(b / a for a, b in zip(times["qkv"], found, strict=False))
-    if speeds:
-        read = sum(array.numel() * array.itemsize for array in problem.sets[0][1:3]) / result.seconds["qkv"]
-        result.note = f"reads {read / 1e9:.1f} GB/s of the machine's {max(speeds) / 1e9:.1f}"
-        result.share = read / max(speeds)
+    work = sum(array.numel() * array.itemsize for array in problem.sets[0][1:3]) if case.rotate else case.operations
+    speed, most = work / result.seconds["qkv"], max(speeds)
+    result.share = speed / most
+    if case.rotate:
+        result.note = f"reads {speed / 1e9:.1f} GB/s of the machine's {most / 1e9:.1f}"
     return result
 
 
@@ -82,10 +83,10 @@ def _rounds(
     works: dict[str, Work],
     rough: dict[str, float],
     seconds: float,
-    reading: Reading | None,
+    limit: Callable[[], float],
     tell: Callable[[str], None],
 ) -> tuple[dict[str, list[float]], list[float]]:
-    """Times of each contender, round by round, and what the machine read in the meantime."""
+    """Times of each contender, round by round, and what the machine could do in between."""
     principal = [name for name in works if name == "qkv" or name in case.judges]
     once = {name for name in works if name not in principal and rough[name] > _SLOW}
     lasting = sum(
@@ -104,8 +105,7 @@ def _rounds(
                 tell(name)
                 times[name].append(_timed(work, rough[name]))
         tell("")
-        if reading:
-            speeds.append(reading())
+        speeds.append(limit())
     return times, speeds
 
 

@@ -1,4 +1,4 @@
-"""What the machine is, and how fast it reads memory. Never its name."""
+"""What the machine is, and how fast it reads and multiplies. Never its name."""
 
 from __future__ import annotations
 
@@ -9,8 +9,11 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+from ..attention import _native
+
 _CACHES = Path("/sys/devices/system/cpu/cpu0/cache")
 _UNITS = {"K": 1024, "M": 1024**2, "G": 1024**3}
+_ROUNDS = 2_000_000  # some 10 ms: nothing beside them matters
 
 
 def processor() -> str:
@@ -69,3 +72,17 @@ class Reading:
         if any(part.result() is not None for part in parts):
             raise AssertionError("memory holds what was never written")
         return share * self._threads / (time.perf_counter() - begin)
+
+
+class Multiplying:
+    """How fast the processor multiplies and adds: the kernel's own instruction, all operands in registers."""
+
+    def __init__(self, threads: int, dtype: str) -> None:
+        self._threads, self._dtype = threads, dtype
+        self._pool = ThreadPoolExecutor(threads)
+
+    def __call__(self) -> float:
+        """Operations a second."""
+        begin = time.perf_counter()
+        parts = [self._pool.submit(_native.multiply_most, self._dtype, _ROUNDS) for _ in range(self._threads)]
+        return sum(part.result() for part in parts) / (time.perf_counter() - begin)

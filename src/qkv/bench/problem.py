@@ -10,12 +10,10 @@ import torch
 
 import qkv
 
-from .cases import Case
+from .cases import DOCUMENT, WINDOW, Case
 from .machine import last_level_cache
 
 SOFTCAP = 30.0
-LEFT = 256
-DOCUMENT = 512
 
 
 @dataclass
@@ -74,8 +72,8 @@ def _set_mask(problem: Problem, generator: torch.Generator) -> None:
         case "causal":
             problem.mask = qkv.Causal()
         case "window":
-            problem.mask = qkv.Window(LEFT, 0)
-            problem.allowed = (column <= row) & (column >= row - LEFT)
+            problem.mask = qkv.Window(WINDOW, 0)
+            problem.allowed = (column <= row) & (column >= row - WINDOW)
         case "documents":
             problem.ids = torch.arange(case.queries) // DOCUMENT
             problem.mask = qkv.Documents(problem.ids.numpy())

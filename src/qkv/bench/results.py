@@ -19,7 +19,7 @@ class Result:
         missing: why a contender has no time.
         errors: relative error against float64 of ours and the judges.
         note: what else was measured.
-        share: of the machine's read bandwidth, where that is what bounds the row.
+        share: of what the machine can multiply, or where the row rotates, read.
     """
 
     case: Case
@@ -36,6 +36,11 @@ class Result:
         """The judge's time over ours; None where either is missing."""
         found = [self.ratios[name] for name in self.case.judges if name in self.ratios]
         return min(found) if found else None
+
+    @property
+    def limit(self) -> float | None:
+        """The ratio of somebody who used all of what the machine can multiply or read; None beside ourselves."""
+        return None if self.ratio is None or not self.share or self.case.judge == "plain" else self.ratio / self.share
 
     @property
     def met(self) -> bool | None:

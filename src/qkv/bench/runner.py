@@ -36,7 +36,7 @@ class Options:
     rows: str = ""
     threads: tuple[int, ...] = ()
     quick: bool = False
-    seconds: float = 3.0
+    seconds: float = 2.0
     source: Path | None = None
 
 
@@ -169,7 +169,7 @@ def linearity(results: list[Result]) -> Iterator[Fact]:
 def bandwidth(results: list[Result]) -> Iterator[Fact]:
     """How much of what the machine can read is read where reading is all there is to do."""
     for result in results:
-        if result.share is not None and result.case.goal is not None:
+        if result.case.rotate and result.share is not None:
             threads = f"{result.threads} thread{'s' * (result.threads > 1)}"
             name = f"read bandwidth, {result.case.dtype} decoding, {threads}"
             yield Fact(name, 100 * result.share, 85.0, "%", least=True, note=result.note)

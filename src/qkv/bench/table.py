@@ -58,7 +58,9 @@ def markdown(results: list[Result], facts: list[Fact]) -> str:
     parts = [f"Measured on: {heading()}.", ""]
     judged = [result for result in results if result.case.goal is not None]
     met = sum(result.met is True for result in judged) + sum(fact.met is True for fact in facts)
-    parts += [f"**{met} of {len(judged) + len(_claims(facts))} goals are met.**", ""]
+    beyond = sum(bool(row.limit and row.case.goal and row.limit < row.case.goal) for row in judged)
+    allowed = f" {beyond} are beyond what this machine can multiply or read." if beyond else ""
+    parts += [f"**{met} of {len(judged) + len(_claims(facts))} goals are met.**{allowed}", ""]
     for group in dict.fromkeys(result.case.group for result in results):
         rows = [result for result in results if result.case.group == group]
         parts += [f"### {group[0].upper()}{group[1:]}", "", *_rows(rows), "", *_notes(rows)]
@@ -79,7 +81,7 @@ def _claims(facts: list[Fact]) -> list[Fact]:
 def _rows(rows: list[Result]) -> Iterator[str]:
     """A table with a column for each library that took part in one of its rows."""
     shown = [name for name in (*PEERS, "plain") if any(name in row.case.contenders for row in rows)]
-    titles = ["case", "threads", "qkv", *(NAMES[name] for name in shown), "ratio", "goal", ""]
+    titles = ["case", "threads", "qkv", *(NAMES[name] for name in shown), "ratio", "limit", "goal", ""]
     yield "| " + " | ".join(titles) + " |"
     yield "|---|" + "--:|" * (len(titles) - 2) + "---|"
     for row in rows:
@@ -88,7 +90,7 @@ def _rows(rows: list[Result]) -> Iterator[str]:
         goal = ""
         if row.case.goal is not None:
             goal = f"{_goal(row)} ({NAMES[row.case.judge]})"
-        yield "| " + " | ".join([*cells, _ratio(row), goal, _verdict(row, short=True)]) + " |"
+        yield "| " + " | ".join([*cells, _ratio(row), _limit(row), goal, _verdict(row, short=True)]) + " |"
 
 
 def _notes(rows: Iterable[Result]) -> list[str]:
@@ -122,6 +124,10 @@ def _ratio(result: Result) -> str:
     return f"{result.ratio:.2f}×"
 
 
+def _limit(result: Result) -> str:
+    return f"{result.limit:.2f}×" if result.limit else ""
+
+
 def _goal(result: Result) -> str:
     goal = result.case.goal
     assert goal is not None
@@ -145,6 +151,8 @@ def _verdict(result: Result, *, short: bool = False) -> str:
     assert result.ratio is not None
     if _extra(result):
         return f"not met{goal}: {100 / result.ratio - 100 / result.case.goal:.0f} points above"
+    if result.limit and result.limit < result.case.goal:
+        return f"not met{goal}: this machine allows {_limit(result)}"
     return f"not met{goal}: {100 - 100 * result.ratio / result.case.goal:.0f}% below"
 
 
