@@ -47,7 +47,7 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 _LATER = {"capture": "recording", "register": "adapters", "open_trace": "trace"}
-_ROOMS = ("adapters", "errors", "explorer", "nn", "pretrained", "recording", "similarity", "trace", "views")
+_ROOMS = ("adapters", "errors", "explorer", "models", "nn", "pretrained", "recording", "similarity", "trace", "views")
 
 
 def __getattr__(name: str) -> Any:

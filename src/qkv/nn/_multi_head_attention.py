@@ -8,8 +8,9 @@ import torch
 from torch import Tensor, nn
 
 from .._typing import Bool, Float, Int
-from ..attention import Bias, Mask, Observation, attend, observe, weights
+from ..attention import Bias, Mask, Observation, observe, weights
 from ..errors import ArgumentError
+from ._attended import attended
 from ._from_torch import rename_when_loading, split_projections
 from ._rotary import Rotary
 
@@ -115,8 +116,17 @@ class MultiHeadAttention(nn.Module):
             ``(batch, N, dim)``. A query that may attend to nothing yields the output projection's bias.
         """
         query, key, value = self.project(x, source, cache)
-        dropout = self.dropout if self.training else 0.0
-        return self._joined(attend(query, key, value, mask=mask, bias=bias, dropout=dropout))
+        output = attended(
+            query,
+            key,
+            value,
+            mask=mask,
+            bias=bias,
+            dropout=self.dropout if self.training else 0.0,
+            kind="self" if source is None else "cross",
+            cached=cache is not None,
+        )
+        return self._joined(output)
 
     def observe(
         self,

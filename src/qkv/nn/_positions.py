@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import math
+from typing import TypeAlias
 
 import torch
 from torch import Tensor, nn
 
 from .._typing import Float
 from ..errors import ArgumentError
+
+First: TypeAlias = int | Tensor
+"""The position of the first column: a number, or one for each row of a batch ``(batch,)``. Below 0 is padding on the
+left, which stands at 0 and which nobody reads."""
 
 
 def sinusoids(length: int, dim: int) -> Float[Tensor, "length dim"]:
@@ -44,12 +49,16 @@ class SinusoidalPositions(nn.Module):
 
     table: Tensor
 
-    def forward(self, x: Float[Tensor, "*batch length dim"], first: int = 0) -> Float[Tensor, "*batch length dim"]:
+    def compute(self, length: int | None = None) -> None:
+        """Compute the table anew, for a length: whoever makes modules without their numbers calls it afterwards."""
+        self.table = sinusoids(length or len(self.table), self.dim).to(self.table)
+
+    def forward(self, x: Float[Tensor, "*batch length dim"], first: First = 0) -> Float[Tensor, "*batch length dim"]:
         """x ``(*batch, length, dim)`` with the positions ``first, first + 1, ...`` added."""
-        last = first + x.shape[-2]
+        rows, last = _rows(first, x.shape[-2])
         if last > len(self.table):
-            self.table = sinusoids(2 ** math.ceil(math.log2(last)), self.dim).to(self.table)
-        return x + self.table[first:last].to(x.dtype)
+            self.compute(2 ** math.ceil(math.log2(last)))
+        return x + self.table[rows].to(x.dtype)
 
 
 class LearnedPositions(nn.Module):
@@ -67,12 +76,20 @@ class LearnedPositions(nn.Module):
         self.weight = nn.Parameter(torch.empty(length, dim))
         nn.init.normal_(self.weight, std=0.02)
 
-    def forward(self, x: Float[Tensor, "*batch length dim"], first: int = 0) -> Float[Tensor, "*batch length dim"]:
+    def forward(self, x: Float[Tensor, "*batch length dim"], first: First = 0) -> Float[Tensor, "*batch length dim"]:
         """x ``(*batch, length, dim)`` with the positions ``first, first + 1, ...`` added."""
-        last = first + x.shape[-2]
+        rows, last = _rows(first, x.shape[-2])
         if last > len(self.weight):
             raise ArgumentError(
                 f"x: expected at most {len(self.weight)} positions, got {last}; make LearnedPositions(..., length=) "
                 f"longer, or use SinusoidalPositions or Rotary"
             )
-        return x + self.weight[first:last]
+        return x + self.weight[rows]
+
+
+def _rows(first: First, length: int) -> tuple[slice | Tensor, int]:
+    """Which rows of a table the positions are, and how many rows that takes."""
+    if isinstance(first, int):
+        return slice(first, first + length), first + length
+    place = (first[:, None] + torch.arange(length, device=first.device)).clamp(min=0)
+    return place, int(place.max()) + 1 if place.numel() else 0

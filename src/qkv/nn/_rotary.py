@@ -35,10 +35,16 @@ class Rotary(nn.Module):
         if head_dim % 2:
             raise ArgumentError(f"head_dim: expected an even number, got {head_dim}; rotary turns pairs")
         self.head_dim, self.base = head_dim, base
-        rate = base ** (-torch.arange(0, head_dim, 2, dtype=torch.float64) / head_dim)
-        self.register_buffer("rate", rate.float(), persistent=False)
+        self.register_buffer("rate", self._rate(), persistent=False)
 
     rate: Tensor
+
+    def compute(self) -> None:
+        """Compute the rates anew: whoever makes modules without their numbers calls it afterwards."""
+        self.rate = self._rate().to(self.rate)
+
+    def _rate(self) -> Tensor:
+        return (self.base ** (-torch.arange(0, self.head_dim, 2, dtype=torch.float64) / self.head_dim)).float()
 
     def forward(
         self, x: Float[Tensor, "*leading length head_dim"], positions: Int[Tensor, " length"]
