@@ -26,6 +26,7 @@ namespace {
 #include "tile.inl"
 #include "mask.inl"
 #include "bias.inl"
+#include "adjust.inl"
 #include "dropout.inl"
 #include "bias_gradient.inl"
 
@@ -41,7 +42,7 @@ template <class P> struct BackwardSpace {
     Buffer<T> key, value, grad_key, grad_value;           // a span of keys, in rows
     Buffer<T> query_rows, grad_rows, row;                 // a tile, in rows, and one row
     Buffer<T> query_lanes, grad_lanes, grad_query;        // in lanes; of grad_query, all that tasks go through
-    Buffer<T> weights, scores, slopes, factors, line;     // a block
+    Buffer<T> weights, scores, slopes, factors, line, biases;  // a block
     // For pairs alone: keys by pairs, a tile as it came, and a block's weights and scores rounded, in rows and by pairs of keys.
     Buffer<T> key_pairs, raw, weight_rows, score_rows, score_pairs;
     Buffer<uint8_t> mask;
@@ -64,6 +65,7 @@ template <class P> struct BackwardSpace {
           slopes(p.softcap != 0 ? keys_at_once * width : 0),
           factors(p.dropout != 0 ? keys_at_once * width : 0),
           line(keys_at_once + width),
+          biases(p.bias_terms ? keys_at_once * width : 0),
           key_pairs(P::terms > 1 ? split.keys_per_span * dim / 2 : 0),
           raw(P::terms > 1 ? width * (dim > value_dim ? dim : value_dim) / 2 : 0),
           weight_rows(P::terms > 1 ? keys_at_once * width / 2 : 0),
@@ -73,8 +75,8 @@ template <class P> struct BackwardSpace {
 
     bool ok() const {
         return key.ok && value.ok && grad_key.ok && grad_value.ok && query_rows.ok && grad_rows.ok && row.ok && query_lanes.ok &&
-               grad_lanes.ok && grad_query.ok && weights.ok && scores.ok && slopes.ok && factors.ok && line.ok && key_pairs.ok &&
-               raw.ok && weight_rows.ok && score_rows.ok && score_pairs.ok && mask.ok;
+               grad_lanes.ok && grad_query.ok && weights.ok && scores.ok && slopes.ok && factors.ok && line.ok && biases.ok &&
+               key_pairs.ok && raw.ok && weight_rows.ok && score_rows.ok && score_pairs.ok && mask.ok;
     }
 };
 
@@ -273,8 +275,8 @@ void visit_backward(BackwardTile<T, Q> &tile, const Problem &problem, const Grad
             store(space.slopes.data + i, (T)1 - bent * bent);
         }
     }
-    add_bias(problem, tile, batch, first, count, space.line.data, weights);
-    apply_mask(problem, tile, batch, first, count, space.mask.data, weights);
+    const auto adjustment = prepare<T, Q>(problem, tile, batch, first, count, space.line.data, space.biases.data, space.mask.data);
+    adjust_block<Q>(adjustment, count, weights);
     multiply_keys<P, Q>(values, count, space.grad_lanes.data, P::terms == 1 ? problem.value_dim : space.value_dim / 2, (T)1, scores);
     if (problem.dropout != 0) draw(problem, tile, batch, first, count, space.factors.data);
     differentiate(tile, count, space.factors.data, weights, scores);

@@ -22,9 +22,10 @@ namespace {
 #include "pairs.inl"
 #include "transpose.inl"
 #include "tile.inl"
-#include "fused.inl"
 #include "mask.inl"
 #include "bias.inl"
+#include "adjust.inl"
+#include "fused.inl"
 #include "dropout.inl"
 #include "rank.inl"
 #include "columns.inl"
@@ -40,7 +41,7 @@ template <class T> struct Workspace {
     static constexpr int64_t width = QKV_VECTORS * lanes<T>;
     bool keep, keep_segments;  // until the tile is closed: exponentials of all keys, or sums of some
     int64_t blocks, wide;
-    Buffer<T> query, output, scores, segments, reference, weights, factors, top_score, key, value, row, line;
+    Buffer<T> query, output, scores, segments, reference, weights, factors, top_score, key, value, row, line, biases;
     Buffer<Int<T>> top_index;
     Buffer<double> map_row;
     Buffer<uint8_t> mask;
@@ -62,13 +63,14 @@ template <class T> struct Workspace {
           value(keys_in_block * p.value_dim),
           row(lanes<T> * (p.dim + 1)),
           line(keys_in_block + width),
+          biases(p.bias_terms ? keys_in_block * width : 0),
           top_index(split.tiles * p.ranked * width),
           map_row(wide),
           mask(p.mask_depth * keys_in_block * width) {}
 
     bool ok() const {
         return query.ok && output.ok && scores.ok && segments.ok && reference.ok && weights.ok && factors.ok && top_score.ok &&
-               key.ok && value.ok && row.ok && line.ok && top_index.ok && map_row.ok && mask.ok;
+               key.ok && value.ok && row.ok && line.ok && biases.ok && top_index.ok && map_row.ok && mask.ok;
     }
 };
 
@@ -88,26 +90,19 @@ void visit(Tile<T, Q> &tile, const Problem &problem, Workspace<T> &space, int64_
 
     Vector<T> rescale[Q];
     const bool keeps = space.keep || space.keep_segments;
-    const bool fused = may_weigh<P>(tile, problem, keeps && weights != scores, first, count);
-    if (fused && weigh<P>(tile, problem, keys, count, weights)) {
+    Adjustment<T> adjustment = prepare(problem, tile, batch, first, count, space.line.data, space.biases.data, space.mask.data);
+    if (adjustment.empty && !keeps) return;  // weights of 0 would change nothing
+    if (problem.softcap != 0) {
+        adjustment.cap = (T)problem.softcap;
+        adjustment.inverse_cap = (T)(1 / problem.softcap);
+    }
+    const bool fused = may_weigh<P>(tile, problem, keeps && weights != scores, first);
+    if (fused && weigh<P>(tile, problem, adjustment, keys, count, weights)) {
         for (int q = 0; q < Q; ++q) rescale[q] = splat<T>(1);
     } else {
         tile.failures += fused;
-        multiply_keys<P, Q>(keys, count, tile.query, P::query_depth(problem), (T)problem.scale, scores);
-        if (problem.softcap != 0) {
-            const T cap = (T)problem.softcap, inverse = (T)(1 / problem.softcap);
-            for (int64_t at = 0; at < count * width; at += L)
-                store(scores + at, tanh_of<T>(load(scores + at) * inverse) * cap);
-        }
-        add_bias(problem, tile, batch, first, count, space.line.data, scores);
-        apply_mask(problem, tile, batch, first, count, space.mask.data, scores);
-
-        Vector<T> top[Q];
-        for (int q = 0; q < Q; ++q) top[q] = load(tile.maximum + q * L);
-        for (int64_t j = 0; j < count; ++j)
-            for (int q = 0; q < Q; ++q) top[q] = larger(load(scores + (j * Q + q) * L), top[q]);
         alignas(64) T tops[width];
-        for (int q = 0; q < Q; ++q) store(tops + q * L, top[q]);
+        score<P>(tile, problem, adjustment, keys, count, scores, tops);
         if (problem.ranked) rank(tile, problem.ranked, first, count, scores);
         soften<P>(tile, problem, first, count, scores, keeps, tops, weights, rescale);
     }

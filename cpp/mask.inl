@@ -29,9 +29,23 @@ template <class Queries>
 void push_array(const MaskStep &step, const Queries &tile, int64_t batch, int64_t first, int64_t count, uint8_t *to) {
     constexpr int width = Queries::width;
     const int64_t *stride = step.array.stride;
+    const auto row_of = [&](int lane) {
+        return step.array.data + batch * stride[0] + tile.head[lane] * stride[1] + tile.index[lane] * stride[2] + first * stride[3];
+    };
+    if constexpr (width % 8 == 0) {
+        if (stride[3] == 1) {
+            constexpr int L = width % 16 == 0 ? 16 : 8;
+            for (int q = 0; q < width; q += L) {
+                const char *rows[L];
+                for (int lane = 0; lane < L; ++lane) rows[lane] = row_of(q + lane);
+                rows_to_lanes(rows, count, width, to + q);
+            }
+            for (int64_t at = 0; at < count * width; ++at) to[at] = to[at] != 0;
+            return;
+        }
+    }
     for (int lane = 0; lane < width; ++lane) {
-        const char *row = step.array.data + batch * stride[0] + tile.head[lane] * stride[1] + tile.index[lane] * stride[2] +
-                          first * stride[3];
+        const char *row = row_of(lane);
         for (int64_t j = 0; j < count; ++j) to[j * width + lane] = row[j * stride[3]] != 0;
     }
 }
@@ -65,28 +79,11 @@ void evaluate_mask(const Problem &problem, const Queries &tile, int64_t batch, i
     }
 }
 
-// Sets the scores that the bounds or the program forbid to -inf.
-template <class T, int Q>
-void apply_mask(const Problem &problem, const Tile<T, Q> &tile, int64_t batch, int64_t first, int64_t count, uint8_t *stack,
-                T *scores) {
-    constexpr int L = lanes<T>;
-    const Vector<T> masked = splat<T>(-infinity<T>);
-    if (problem.mask_steps) {
-        evaluate_mask(problem, tile, batch, first, count, stack);
-        for (int64_t at = 0; at < count * Q * L; at += L)
-            store(scores + at, load_mask<T>(stack + at) ? load(scores + at) : masked);
-    }
-    if (first < tile.full_low || first + count > tile.full_high) {
-        IntVector<T> start[Q], stop[Q];
-        for (int q = 0; q < Q; ++q) {
-            start[q] = load_int<T>(tile.start + q * L);
-            stop[q] = load_int<T>(tile.stop + q * L);
-        }
-        for (int64_t j = 0; j < count; ++j)
-            for (int q = 0; q < Q; ++q) {
-                T *place = scores + (j * Q + q) * L;
-                const IntVector<T> key = IntVector<T>{} + (Int<T>)(first + j);
-                store(place, ((key >= start[q]) & (key < stop[q])) ? load(place) : masked);
-            }
-    }
+// What a program allows of a block.
+enum class Allowed { nothing, something, everything };
+
+inline Allowed allowed_of(const uint8_t *mask, int64_t size) {
+    uint8_t any = 0, all = 1;
+    for (int64_t at = 0; at < size; ++at) any |= mask[at], all &= mask[at];
+    return all ? Allowed::everything : any ? Allowed::something : Allowed::nothing;
 }

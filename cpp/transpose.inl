@@ -15,11 +15,10 @@ template <bool upper, class V> QKV_INLINE V interleave(V a, V b) {
 }
 
 // Interleaving the first half of the rows with the second turns the index of an element, row bits then lane bits, by one bit.
-template <class T> QKV_INLINE void transpose(Vector<T> (&rows)[lanes<T>]) {
-    constexpr int L = lanes<T>;
+template <class V, int L> QKV_INLINE void transpose(V (&rows)[L]) {
 #pragma GCC unroll 4
     for (int stage = 1; stage < L; stage *= 2) {
-        Vector<T> turned[L];
+        V turned[L];
 #pragma GCC unroll 8
         for (int i = 0; i < L / 2; ++i) {
             turned[2 * i] = interleave<false>(rows[i], rows[i + L / 2]);
@@ -39,15 +38,17 @@ template <class T, int half = lanes<T> / 2> QKV_INLINE Vector<T> sums_of_lanes(V
     return rows[0];
 }
 
-// to[i * width + lane] = number i of rows[lane], for as many rows as a vector has lanes; they may lie at any address.
-template <class T> void rows_to_lanes(const char *const (&rows)[lanes<T>], int64_t count, int64_t width, T *to) {
-    constexpr int L = lanes<T>;
+// to[i * width + lane] = element i of rows[lane], for as many rows as a vector has lanes; they may lie at any address.
+template <class T, int L> void rows_to_lanes(const char *const (&rows)[L], int64_t count, int64_t width, T *to) {
+    typedef T V __attribute__((vector_size(L * sizeof(T))));
     int64_t i = 0;
     for (; i + L <= count; i += L) {
-        Vector<T> block[L];
-        for (int lane = 0; lane < L; ++lane) __builtin_memcpy(&block[lane], rows[lane] + i * sizeof(T), sizeof block[lane]);
-        transpose<T>(block);
-        for (int at = 0; at < L; ++at) store(to + (i + at) * width, block[at]);
+        V block[L];
+#pragma GCC unroll 16
+        for (int lane = 0; lane < L; ++lane) __builtin_memcpy(&block[lane], rows[lane] + i * sizeof(T), sizeof(V));
+        transpose(block);
+#pragma GCC unroll 16
+        for (int at = 0; at < L; ++at) __builtin_memcpy(to + (i + at) * width, &block[at], sizeof(V));
     }
     for (; i < count; ++i)
         for (int lane = 0; lane < L; ++lane) __builtin_memcpy(to + i * width + lane, rows[lane] + i * sizeof(T), sizeof(T));
@@ -63,7 +64,7 @@ void lanes_to_rows(Dtype dtype, const T *from, int64_t count, int64_t width, Vec
     for (; i + L <= count; i += L) {
         Vector<T> block[L];
         for (int at = 0; at < L; ++at) block[at] = load(from + (i + at) * width) * factor;
-        transpose<T>(block);
+        transpose(block);
         for (int lane = 0; lane < used; ++lane) store_vector(dtype, block[lane], rows[lane] + i * bytes_of(dtype));
     }
     for (int lane = 0; i < count && lane < used; ++lane) {
