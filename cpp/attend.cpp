@@ -178,11 +178,11 @@ std::string Choice::path() const {
     return words;
 }
 
-Choice attend(const Problem &problem, int threads, const std::function<bool()> &interrupted) {
+void attend(const Problem &problem, int threads, const std::function<bool()> &interrupted) {
     const Choice choice = choose(problem, threads);
     if (choice.split.pieces) {
         attend_pieces(problem, choice.split, choice.threads, interrupted);
-        return choice;
+        return;
     }
     const int64_t units = problem.batch * problem.heads / choice.split.fold;
     Split split = choice.split;
@@ -197,7 +197,6 @@ Choice attend(const Problem &problem, int threads, const std::function<bool()> &
         if (!run_tasks(problem, split, choice.threads, interrupted)) break;
         if (problem.received) is_double(problem.dtype) ? sum_received<double>(problem, split) : sum_received<float>(problem, split);
     }
-    return choice;
 }
 
 }  // namespace qkv

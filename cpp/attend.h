@@ -22,8 +22,8 @@ struct Choice {
 
 Choice choose(const Problem &problem, int threads);
 
-// Returns what was chosen. Throws std::bad_alloc where memory runs out. `interrupted` is asked between tasks, on the calling thread alone; where it
+// Throws std::bad_alloc where memory runs out. `interrupted` is asked between tasks, on the calling thread alone; where it
 // says yes, no task is begun any more, and what was to be filled is left unfinished.
-Choice attend(const Problem &problem, int threads, const std::function<bool()> &interrupted);
+void attend(const Problem &problem, int threads, const std::function<bool()> &interrupted);
 
 }  // namespace qkv

@@ -249,7 +249,7 @@ Problem read_problem(const In &query, const In &key, const In &value, const std:
     return problem;
 }
 
-nb::dict attend(In query, In key, In value, Out output, const std::string &dtype, double scale, double softcap,
+std::optional<nb::dict> attend(In query, In key, In value, Out output, const std::string &dtype, double scale, double softcap,
             std::optional<In> sink, In start, In stop, nb::sequence residual, nb::sequence bias, int64_t offset,
             double dropout, uint64_t seed, std::optional<Out> lse, std::optional<Out> entropy, std::optional<Out> max_score, std::optional<Out> distance,
             std::optional<Out> top_indices, std::optional<Out> top_weights, std::optional<Out> received,
@@ -288,13 +288,12 @@ nb::dict attend(In query, In key, In value, Out output, const std::string &dtype
 
     if (!compute) return described(qkv::choose(problem, threads));
     Signals signals;
-    qkv::Choice choice;
     {
         nb::gil_scoped_release released;
-        choice = qkv::attend(problem, threads, [&] { return signals.pending(); });
+        qkv::attend(problem, threads, [&] { return signals.pending(); });
     }
     if (signals.raised) throw nb::python_error();
-    return described(choice);
+    return {};
 }
 
 // A gradient that is filled: contiguous, of these axes, in the dtype of the problem or of its statistics.
@@ -385,7 +384,7 @@ NB_MODULE(_native, module) {
                "received"_a.none(), "block_map"_a.none(), "block_rows"_a, "block_columns"_a, "threads"_a,
                "compute"_a = true,
                "Fill what is asked for from validated arrays (batch, heads, length, dim), releasing the GIL, or with compute=False "
-               "fill nothing; return what was chosen.");
+               "fill nothing and return what would be chosen.");
     module.def("backward", &backward, "query"_a, "key"_a, "value"_a, "output"_a, "lse"_a, "grad_output"_a, "grad_lse"_a.none(),
                nb::kw_only(), "dtype"_a, "scale"_a, "softcap"_a, "sink"_a.none(), "start"_a, "stop"_a, "residual"_a, "bias"_a,
                "offset"_a, "dropout"_a, "seed"_a, "grad_query"_a, "grad_key"_a, "grad_value"_a, "grad_bias"_a, "grad_sink"_a.none(),

@@ -314,3 +314,20 @@ def test_backends_get_what_they_can_walk() -> None:
         np.testing.assert_array_equal(qkv.attend(odd, odd, odd), qkv.attend(x, x, x))
     for plain in (x, x[::-2], np.broadcast_to(x[:1], (6, 8)), x[:, 2:5]):
         assert usable(plain) is plain
+
+
+def test_remembered_plans_are_those_of_their_own_arguments() -> None:
+    x = np.random.default_rng(0).normal(size=(2, 6, 4)).astype(np.float32)
+    masks = (None, qkv.Causal(), qkv.Causal("top-left"), qkv.Window(1, 0), qkv.ExceptSelf(), ~qkv.ExceptSelf())
+    for _ in range(2):  # made, and remembered
+        for mask in masks:
+            for scale in (None, 0.25):
+                for key in (x, x[:, :3]):
+                    found = qkv.attend(x, key, key, mask=mask, scale=scale)
+                    dense = None if mask is None else mask.matrix(6, key.shape[1])
+                    np.testing.assert_allclose(found, qkv.attend(x, key, key, mask=dense, scale=scale), atol=1e-6)
+        for name, wrong in (("dropout", False), ("scale", True), ("softcap", 0)):
+            with pytest.raises(qkv.errors.ArgumentError, match=f"{name}: "):
+                qkv.attend(x, x, x, **{name: wrong})  # type: ignore[arg-type]
+        with pytest.raises(qkv.errors.ArgumentError, match="key: expected the query's head_dim"):
+            qkv.attend(x, x[..., :2], x)

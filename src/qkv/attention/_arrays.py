@@ -9,8 +9,8 @@ from __future__ import annotations
 import math
 import operator
 import sys
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal, SupportsFloat, TypeAlias, TypeGuard, get_args
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, SupportsFloat, TypeAlias, TypeGuard, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -36,8 +36,7 @@ def is_array(array: object) -> bool:
     return isinstance(array, np.ndarray) or is_tensor(array)
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class View:
+class View(NamedTuple):
     """An array as NumPy sees it.
 
     `data` shares the caller's memory, in its own strides; `dtype` is the name of the caller's dtype, and where that is
@@ -64,15 +63,19 @@ def view(array: object, name: str, *, gradients: bool = False) -> View:
                 "pass its .data and say what may be attended with mask="
             )
         data = np.asarray(array)  # a subclass (numpy.matrix) may have axes of its own mind
-        return View(
-            data.view(np.uint16) if data.dtype.name == "bfloat16" else data, data.dtype.name, "numpy", data.dtype
-        )
+        dtype = _name_of(data.dtype)
+        return View(data.view(np.uint16) if dtype == "bfloat16" else data, dtype, "numpy", data.dtype)
     if is_tensor(array):
         if not gradients:
             refuse_gradients(array, name)
         return _view_of_tensor(array, name)
     hint = "; convert it with numpy.asarray(..., dtype=numpy.float32)" if isinstance(array, list | tuple) else ""
     raise ArgumentError(f"{name}: expected a NumPy array or a torch tensor, got {type(array).__name__}{hint}")
+
+
+@lru_cache(maxsize=64)
+def _name_of(dtype: np.dtype[Any]) -> str:
+    return str(dtype.name)  # NumPy puts it together anew each time
 
 
 def _view_of_tensor(tensor: torch.Tensor, name: str) -> View:
@@ -120,6 +123,8 @@ def learned(array: object) -> torch.Tensor | None:
 def usable(data: NDArray[Any]) -> NDArray[Any]:
     """The array itself where a backend can walk it (last axis contiguous, aligned, native), else a copy."""
     size = data.dtype.itemsize
+    if data.flags.c_contiguous and data.flags.aligned and data.dtype.isnative:
+        return data
     contiguous = data.ndim == 0 or data.shape[-1] <= 1 or data.strides[-1] == size
     walkable = contiguous and data.flags.aligned and data.dtype.isnative and not any(s % size for s in data.strides)
     return data if walkable else np.ascontiguousarray(data, dtype=data.dtype.newbyteorder("="))
@@ -152,10 +157,10 @@ def empty(shape: tuple[int, ...], dtype: str, like: View) -> tuple[Array, NDArra
     if like.framework == "torch":
         import torch
 
-        tensor = torch.empty(shape, dtype=getattr(torch, dtype))
-        return tensor, view(tensor, "output").data
+        tensor = torch.empty(shape, dtype=getattr(torch, dtype), device="cpu")
+        return tensor, tensor.view(torch.int16).numpy().view(np.uint16) if dtype == "bfloat16" else tensor.numpy()
     array = np.empty(shape, dtype=like.native if dtype == "bfloat16" else dtype)
-    return array, view(array, "output").data
+    return array, array.view(np.uint16) if dtype == "bfloat16" else array
 
 
 def give(values: NDArray[Any], dtype: str, like: View) -> Array:

@@ -71,8 +71,21 @@ def attend(
     >>> qkv.attend(query, key, value, mask=np.array([False, True]))
     array([[20.]])
     """
-    options: dict[str, Any] = {"mask": mask, "bias": bias, "scale": scale, "softcap": softcap, "sink": sink}
-    return seen_in(query, key, value, **options, dropout=dropout, seed=seed).output
+    bias = None if bias is None else as_bias(bias)
+    problem = prepare(
+        query,
+        key,
+        value,
+        mask=mask,
+        bias=bias,
+        scale=scale,
+        softcap=softcap,
+        sink=sink,
+        dropout=dropout,
+        seed=seed,
+        gradients=True,
+    )
+    return _computed(problem, Request(), query, key, value, sink, bias, lse=False)["output"]
 
 
 def observe(
@@ -154,20 +167,29 @@ def seen_in(query: Array, key: Array, value: Array, *, bias: Bias | Array | None
 
 
 def _computed(
-    problem: Problem, request: Request, query: Array, key: Array, value: Array, sink: Array | None, bias: Bias | None
+    problem: Problem,
+    request: Request,
+    query: Array,
+    key: Array,
+    value: Array,
+    sink: Array | None,
+    bias: Bias | None,
+    lse: bool = True,
 ) -> dict[str, Any]:
     """What was asked for, by name; differentiable where the caller's tensors ask for that."""
 
-    def compute() -> dict[str, Any]:
-        found, outputs = request.allocate(problem, output=problem.dtype)
+    def compute(lse: bool) -> dict[str, Any]:
+        found, outputs = request.allocate(problem, output=problem.dtype, lse=lse)
         run(problem, outputs)
         return found
 
-    if problem.like.framework != "torch":
-        return compute()
-    from ._autograd import with_history
+    if problem.like.framework == "torch":
+        from ._autograd import learning, with_history
 
-    return with_history(compute, problem, query, key, value, sink, bias)
+        tensors = learning(problem, query, key, value, sink, bias)
+        if tensors is not None:
+            return with_history(lambda: compute(True), problem, tensors)
+    return compute(lse)
 
 
 def explained(query: Array, key: Array, value: Array, **options: Any) -> dict[str, str]:

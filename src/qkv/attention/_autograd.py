@@ -25,23 +25,19 @@ Tensors: TypeAlias = tuple[Tensor | None, ...]
 """query, key, value, sink, and a leaf for each term of the bias."""
 
 
-def with_history(
-    compute: Callable[[], dict[str, Any]],
-    problem: Problem,
-    query: Tensor,
-    key: Tensor,
-    value: Tensor,
-    sink: Tensor | None,
-    bias: Bias | None,
-) -> dict[str, Any]:
-    """What `compute` finds; where autograd is watching, its `output` and `lse` know where they come from.
-
-    Statistics have no history.
-    """
+def learning(
+    problem: Problem, query: Tensor, key: Tensor, value: Tensor, sink: Tensor | None, bias: Bias | None
+) -> Tensors | None:
+    """The tensors that autograd may want gradients of; None where it is not watching."""
+    if not torch.is_grad_enabled():
+        return None
     leaves = () if bias is None else tuple(bias._leaves(problem.shape))
     tensors: Tensors = (query, key, value, sink, *leaves)
-    if not torch.is_grad_enabled() or not any(tensor is not None and tensor.requires_grad for tensor in tensors):
-        return compute()
+    return tensors if any(tensor is not None and tensor.requires_grad for tensor in tensors) else None
+
+
+def with_history(compute: Callable[[], dict[str, Any]], problem: Problem, tensors: Tensors) -> dict[str, Any]:
+    """What `compute` finds; its `output` and `lse` know where they come from. Statistics have no history."""
     found: dict[str, Any] = {}
 
     def forward() -> tuple[Tensor, Tensor]:
@@ -110,7 +106,9 @@ class _Attention(torch.autograd.Function):
             return (None,) * len(ctx.needs_input_grad)
         output, lse, *tensors = ctx.saved_tensors
         wanted = ctx.needs_input_grad[2:]
-        return None, None, *_apply(_Backward, ctx.frame, wanted, grad_output, grad_lse, output, lse, *tensors)
+        if torch.is_grad_enabled():  # somebody goes on to second derivatives
+            return None, None, *_apply(_Backward, ctx.frame, wanted, grad_output, grad_lse, output, lse, *tensors)
+        return None, None, *gradients(ctx.frame, wanted, grad_output, grad_lse, output, lse, tensors)
 
 
 class _Backward(torch.autograd.Function):
@@ -130,10 +128,7 @@ class _Backward(torch.autograd.Function):
         ctx.frame = frame
         ctx.set_materialize_grads(False)
         ctx.save_for_backward(grad_output, grad_lse, output, lse, *tensors)
-        if grad_output is None:
-            grad_output = torch.zeros_like(output)
-        found = gradients(frame, wanted, grad_output, grad_lse, output, lse, tensors)
-        return tuple(gradient if want else None for want, gradient in zip(wanted, found, strict=True))
+        return tuple(gradients(frame, wanted, grad_output, grad_lse, output, lse, tensors))
 
     @staticmethod
     def backward(ctx: Any, *cotangents: Tensor | None) -> Any:
@@ -168,13 +163,15 @@ def _as_given(
 def gradients(
     frame: Frame,
     wanted: tuple[bool, ...],
-    grad_output: Tensor,
+    grad_output: Tensor | None,
     grad_lse: Tensor | None,
     output: Tensor,
     lse: Tensor,
-    tensors: Tensors,
+    tensors: Sequence[Tensor | None],
 ) -> list[Tensor | None]:
-    """First derivatives, by the backend that fits."""
+    """First derivatives, by the backend that fits; None for what is not wanted."""
+    if grad_output is None:
+        grad_output = torch.zeros_like(output)
     problem = frame.problem(*tensors[:3])
     plan, real = problem.plan, problem.real
     found: list[Tensor | None] = []
@@ -201,8 +198,8 @@ def gradients(
         into,
     )
     return [
-        None if gradient is None or tensor is None else gradient.reshape(tensor.shape).to(tensor.dtype)
-        for gradient, tensor in zip(found, tensors, strict=True)
+        gradient.view(tensor.shape).to(tensor.dtype) if want and gradient is not None and tensor is not None else None
+        for gradient, tensor, want in zip(found, tensors, wanted, strict=True)
     ]
 
 

@@ -19,7 +19,13 @@ from ._plan import DType, Plan
 
 log = logging.getLogger("qkv")
 
-_STATISTICS = {"entropy": "entropy", "max_score": "max_score", "distance": "distance", "top_indices": "top_k"}
+_STATISTICS = {
+    "lse": "lse",
+    "entropy": "entropy",
+    "max_score": "max_score",
+    "distance": "distance",
+    "top_indices": "top_k",
+}
 _KEPT = ("received", "block_map")
 _MASKS = {"interval": "intervals", "equal": "documents", "array": "an array of booleans"}
 _BIASES = {"alibi": "ALiBi slopes", "relative": "a table of distances", "array": "an array"}
@@ -84,10 +90,10 @@ def _read(plan: Plan) -> str:
 
 
 def _statistics(outputs: Outputs, told: Mapping[str, Any]) -> str:
-    found = ["lse", *(text for name, text in _STATISTICS.items() if getattr(outputs, name) is not None)]
+    found = [text for name, text in _STATISTICS.items() if getattr(outputs, name) is not None]
     kept = [name for name in _KEPT if getattr(outputs, name) is not None]
     if not kept:
-        return ", ".join(found)
+        return ", ".join(found) or "none"
     return f"{', '.join(found + kept)}; the last keep a strip of {told['kept_bytes'] / 2**20:.1f} MiB a thread"
 
 

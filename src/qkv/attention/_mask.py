@@ -60,6 +60,10 @@ class Mask:
         """The frameworks of the boolean arrays in it; they have to be the query's."""
         return set()
 
+    def _is_small(self) -> bool:
+        """Whether it is a few numbers, and equal to what means the same: then its plan is remembered."""
+        return False
+
     def __and__(self, other: Mask | Array) -> Mask:
         return And(self, as_mask(other))
 
@@ -143,6 +147,9 @@ class _Pair(Mask):
     def _frameworks(self) -> set[Framework]:
         return self.left._frameworks() | self.right._frameworks()
 
+    def _is_small(self) -> bool:
+        return self.left._is_small() and self.right._is_small()
+
 
 class And(_Pair):
     """Both."""
@@ -187,6 +194,9 @@ class Not(Mask):
 
     def _frameworks(self) -> set[Framework]:
         return self.mask._frameworks()
+
+    def _is_small(self) -> bool:
+        return self.mask._is_small()
 
     def _matrix(self, shape: ScoreShape) -> NDArray[np.bool_]:
         return ~self.mask._matrix(shape)

@@ -40,6 +40,9 @@ class Causal(Mask):
     def __repr__(self) -> str:
         return f"Causal({_align(self.align)})"
 
+    def _is_small(self) -> bool:
+        return True
+
     def _matrix(self, shape: ScoreShape) -> NDArray[np.bool_]:
         return np.arange(shape.keys) <= shape.positions(self.align)[:, None]
 
@@ -76,6 +79,9 @@ class Window(Mask):
     def __repr__(self) -> str:
         return f"Window({self.left}, {self.right}{_align(self.align, ', ')})"
 
+    def _is_small(self) -> bool:
+        return True
+
     def _matrix(self, shape: ScoreShape) -> NDArray[np.bool_]:
         step = np.arange(shape.keys) - shape.positions(self.align)[:, None]
         near: NDArray[np.bool_] = np.ones(step.shape, np.bool_)
@@ -109,6 +115,9 @@ class ExceptSelf(Mask):
 
     def __repr__(self) -> str:
         return f"ExceptSelf({_align(self.align)})"
+
+    def _is_small(self) -> bool:
+        return True
 
     def _matrix(self, shape: ScoreShape) -> NDArray[np.bool_]:
         others: NDArray[np.bool_] = np.arange(shape.keys) != shape.positions(self.align)[:, None]

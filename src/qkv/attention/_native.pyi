@@ -36,7 +36,7 @@ def attend(
     block_columns: int,
     threads: int,
     compute: bool = True,
-) -> dict[str, Any]: ...
+) -> dict[str, Any] | None: ...
 def backward(
     query: NDArray[Any],
     key: NDArray[Any],

@@ -90,13 +90,14 @@ class Request:
         if distance:
             self.rows.append("distance")
 
-    def allocate(self, problem: Problem, *, output: str) -> tuple[dict[str, Any], Outputs]:
+    def allocate(self, problem: Problem, *, output: str, lse: bool = True) -> tuple[dict[str, Any], Outputs]:
         """What the caller gets, by name, and the same memory as a backend fills it; `output` is the output's dtype."""
         queries, keys = problem.query.shape[2], problem.key.shape[2]
         found: dict[str, Any] = {}
         found["output"], out = problem.new(queries, problem.value.shape[3], dtype=output)
-        found["lse"], lse = problem.new(queries)
-        outputs = Outputs(out, lse)
+        outputs = Outputs(out)
+        if lse:
+            found["lse"], outputs.lse = problem.new(queries)
         for name in self.rows:
             found[name], data = problem.new(queries)
             setattr(outputs, name, data)

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, replace
-from typing import Any, SupportsFloat, cast
+from functools import lru_cache
+from typing import Any, SupportsFloat, TypeAlias, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -37,6 +38,10 @@ from ._scores import Align, ScoreShape
 
 LONGEST = 2**31 - 1
 """Positions are int32 in a plan."""
+REMEMBERED = 4096
+"""Plans for so many queries are remembered: making one takes longer than a short call's attention itself."""
+Shapes: TypeAlias = tuple[tuple[str, tuple[int, ...]], ...]
+"""By name, in a form that can be looked up."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -71,7 +76,7 @@ class Problem:
     def new(self, *axes: int, dtype: str | None = None) -> tuple[Array, NDArray[Any]]:
         """An uninitialised result ``(*leading, *axes)`` for the caller, and its view ``(batch, heads, *axes)``."""
         result, data = empty((*self.leading, *axes), dtype or self.real, self.like)
-        return result, data.reshape(*self.shape.flat[:2], *axes)
+        return result, data.reshape(self.shape.batches, self.shape.heads, *axes)
 
 
 def prepare(
@@ -106,38 +111,67 @@ def prepare(
     if values:
         views["value"] = view(value, "value", gradients=gradients)
     _check_kinds(views)
-    _check_shapes({name: seen.data.shape for name, seen in views.items()}, same_dim)
-    keys = views["key"].data.shape[-2] if total is None else total
-    leading, heads = _axes(views["query"].data.shape)
-    for name, count in (("query", views["query"].data.shape[-2]), ("key", keys)):
-        if count > LONGEST:
-            raise ArgumentError(f"{name}: expected a length of at most {LONGEST}, got {count}")
-    shape = ScoreShape(leading[:-1], heads, views["query"].data.shape[-2], keys)
+    like = views["query"]
+    shapes = tuple((name, seen.data.shape) for name, seen in views.items())
+    if bias is None and sink is None and _is_small(shapes, mask, scale, softcap):
+        leading, shape, plan = _remembered(shapes, like.dtype, mask, scale, softcap, align, total, same_dim)  # type: ignore[arg-type]
+    else:
+        leading, shape = _check_shapes(shapes, total, same_dim)
+        bias = None if bias is None else as_bias(bias)
+        if bias is not None and not (gradients and like.framework == "torch"):
+            for leaf in bias._leaves(shape):
+                refuse_gradients(leaf, "bias")
+        if not gradients:
+            refuse_gradients(sink, "sink")
+        plan = make_plan(
+            shape,
+            like.data.shape[-1],
+            like.dtype,
+            mask=None if mask is None else as_mask(mask),
+            bias=bias,
+            scale=scale,
+            softcap=softcap,
+            sink=sink,
+            align=align,
+            framework=like.framework,
+        )
     flat = {name: flatten(seen.data, shape.batches) for name, seen in views.items()}
     flat.setdefault("value", flat["key"][..., :0])
-    like = views["query"]
-    bias = None if bias is None else as_bias(bias)
-    if bias is not None and not (gradients and like.framework == "torch"):
-        for leaf in bias._leaves(shape):
-            refuse_gradients(leaf, "bias")
-    if not gradients:
-        refuse_gradients(sink, "sink")
-    plan = make_plan(
-        shape,
-        flat["query"].shape[-1],
-        like.dtype,
-        mask=None if mask is None else as_mask(mask),
-        bias=bias,
-        scale=scale,
-        softcap=softcap,
-        sink=sink,
-        align=align,
-        framework=like.framework,
-    )
-    probability, drawn = check_dropout(dropout, seed)
-    if probability:
-        plan = replace(plan, dropout=probability, seed=drawn)
+    if type(dropout) is not float or dropout != 0 or seed is not None:
+        probability, drawn = check_dropout(dropout, seed)
+        if probability:
+            plan = replace(plan, dropout=probability, seed=drawn)
     return Problem(**flat, like=like, leading=leading, shape=shape, plan=plan)
+
+
+def _is_small(shapes: Shapes, mask: object, scale: object, softcap: object) -> bool:
+    """Whether all that a plan is made of are a few numbers: then it is remembered."""
+    return (
+        (mask is None or (isinstance(mask, Mask) and mask._is_small()))
+        and (scale is None or type(scale) is float)
+        and (softcap is None or type(softcap) is float)
+        and len(shapes[0][1]) >= 2
+        and shapes[0][1][-2] <= REMEMBERED
+    )
+
+
+@lru_cache(maxsize=256)
+def _remembered(
+    shapes: Shapes,
+    dtype: str,
+    mask: Mask | None,
+    scale: float | None,
+    softcap: float | None,
+    align: Align,
+    total: int | None,
+    same_dim: bool,
+) -> tuple[tuple[int, ...], ScoreShape, Plan]:
+    """Checked shapes and their plan, whose arrays are everybody's: read-only."""
+    leading, shape = _check_shapes(shapes, total, same_dim)
+    plan = make_plan(shape, shapes[0][1][-1], dtype, mask=mask, scale=scale, softcap=softcap, align=align)
+    for array in (plan.start, plan.stop, *(array for step in plan.residual for array in step[1:])):
+        array.flags.writeable = False
+    return leading, shape, plan
 
 
 def make_plan(
@@ -223,7 +257,9 @@ def _check_kinds(views: dict[str, View]) -> None:
             )
 
 
-def _check_shapes(shapes: dict[str, tuple[int, ...]], same_dim: bool) -> None:
+def _check_shapes(named: Shapes, total: int | None, same_dim: bool) -> tuple[tuple[int, ...], ScoreShape]:
+    """The caller's axes in front of the length, and the shape of the scores."""
+    shapes = dict(named)
     query, key = shapes["query"], shapes["key"]
     for name, shape in shapes.items():
         if len(shape) < 2:
@@ -249,17 +285,19 @@ def _check_shapes(shapes: dict[str, tuple[int, ...]], same_dim: bool) -> None:
                 f"key: expected a number of heads that divides the query's {query[-3]}, got {key[-3]} in shape {key}; "
                 "axes are (batch, heads, length, head_dim): transpose (batch, length, heads, head_dim)"
             )
-
-
-def _axes(query: tuple[int, ...]) -> tuple[tuple[int, ...], int]:
-    """The axes in front of the length, and the number of heads."""
-    return (query[:-2], query[-3]) if len(query) > 2 else ((), 1)
+    keys = key[-2] if total is None else total
+    for name, count in (("query", query[-2]), ("key", keys)):
+        if count > LONGEST:
+            raise ArgumentError(f"{name}: expected a length of at most {LONGEST}, got {count}")
+    leading, heads = (query[:-2], query[-3]) if len(query) > 2 else ((), 1)
+    return leading, ScoreShape(leading[:-1], heads, query[-2], keys)
 
 
 def flatten(data: NDArray[Any], batches: int) -> NDArray[Any]:
     """``(batch, heads, length, dim)`` that a backend can walk: a view unless its strides forbid that."""
-    heads = data.shape[-3] if data.ndim > 2 else 1
-    return usable(data.reshape(batches, heads, *data.shape[-2:]))
+    if data.ndim != 4:
+        data = data.reshape(batches, data.shape[-3] if data.ndim > 2 else 1, *data.shape[-2:])
+    return usable(data)
 
 
 def _owner(framework: str | None) -> str:

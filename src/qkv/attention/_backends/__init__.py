@@ -40,7 +40,7 @@ class Outputs:
     """
 
     output: Buffer
-    lse: Buffer
+    lse: Buffer | None = None
     entropy: Buffer | None = None
     max_score: Buffer | None = None
     distance: Buffer | None = None

@@ -30,16 +30,16 @@ def attend(
     Raises:
         KernelError: where `QKV_ISA` or `QKV_THREADS` ask for what this machine has not.
     """
-    told = _call(query, key, value, plan, outputs, dtype=dtype)
+    _call(query, key, value, plan, outputs, dtype=dtype)
     if log.isEnabledFor(DEBUG):
-        log_call(explained(query, key, value, plan, outputs, dtype=dtype, told=told))
+        log_call(explain(query, key, value, plan, outputs, dtype=dtype))
 
 
 def explain(
     query: NDArray[Any], key: NDArray[Any], value: NDArray[Any], plan: Plan, outputs: Outputs, *, dtype: DType
 ) -> dict[str, str]:
     """Which path the same call would take; nothing is read but shapes, and nothing is filled."""
-    told = _call(query, key, value, plan, outputs, dtype=dtype, compute=False)
+    told = _call(query, key, value, plan, outputs, dtype=dtype, compute=False) or {}
     return explained(query, key, value, plan, outputs, dtype=dtype, told=told)
 
 
@@ -52,7 +52,7 @@ def _call(
     *,
     dtype: DType,
     compute: bool = True,
-) -> dict[str, Any]:
+) -> dict[str, Any] | None:
     isa()
     rows, columns = outputs.block
     return _native.attend(
@@ -66,7 +66,7 @@ def _call(
         sink=plan.sink,
         start=plan.start,
         stop=plan.stop,
-        residual=[as_taken(step) for step in plan.residual],
+        residual=[as_taken(step) for step in plan.residual] if plan.residual else (),
         bias=plan.bias,
         offset=plan.offset,
         dropout=plan.dropout,

@@ -45,7 +45,8 @@ def attend(
                 stays = kept(plan.dropout, plan.seed, batch, heads, rows, columns)
                 used = np.where(stays, weights / weights.dtype.type(1 - plan.dropout), 0).astype(weights.dtype)
             narrow(_weighted(used, scores, value), outputs.output[:, :, first:last], dtype)
-            outputs.lse[:, :, rows] = lse
+            if outputs.lse is not None:
+                outputs.lse[:, :, rows] = lse
             _observe(scores, weights, lse, plan, outputs, rows)
 
 

@@ -42,7 +42,8 @@ def attend(query: Tensor, key: Tensor, value: Tensor, plan: Plan, outputs: Outpu
         if not finite:
             output += _infinities(scores, lse, value)
         outputs.output[:, :, rows] = output
-        outputs.lse[:, :, rows] = lse
+        if outputs.lse is not None:
+            outputs.lse[:, :, rows] = lse
         _observe(scores, lse, plan, outputs, rows)
 
 
