@@ -14,7 +14,7 @@ namespace {
 
 constexpr int64_t span_bytes = 1 << 19;       // of a span's keys, values and their gradients: half of a second-level cache
 constexpr int64_t smallest_span = 64;         // and what a span is a multiple of
-constexpr int64_t most_query_bytes = 24 << 20;  // of the gradients of queries that a fused task holds
+constexpr int64_t most_query_bytes = 24 << 20;  // of the gradients of queries that a task holds
 constexpr int64_t tiles_worth_a_part = 8, most_parts = 64, most_parts_of_tables = 8;
 constexpr double cost_unfused = 7.0 / 5.0;    // products of a block of scores
 constexpr double work_worth_a_thread = 5e5;   // multiply-adds
@@ -37,8 +37,10 @@ BackwardSplit split_of(const Problem &problem, const Gradients &given, const Ker
     split.tiles_per_head = ceil_div(problem.queries, width);
     split.tiles = fold * split.tiles_per_head;
     const int64_t most = split.table_size ? most_parts_of_tables : most_parts;
+    const int64_t tiles_held = std::max<int64_t>(most_query_bytes / (width * std::max<int64_t>(problem.dim, 1) * size), 1);
     split.tiles_per_part = ceil_div(split.tiles, std::clamp<int64_t>(ceil_div(split.tiles, tiles_worth_a_part), 1, most));
-    split.parts = ceil_div(split.tiles, split.tiles_per_part);
+    split.tiles_per_part = std::clamp<int64_t>(split.tiles_per_part, 1, tiles_held);
+    split.parts = std::max<int64_t>(ceil_div(split.tiles, split.tiles_per_part), 1);
     const int64_t row_bytes = 2 * (problem.dim + problem.value_dim) * size;
     split.keys_per_span = std::max<int64_t>(span_bytes / row_bytes / smallest_span, 1) * smallest_span;
     split.keys_per_span = std::min(split.keys_per_span, ceil_div(problem.keys, smallest_span) * smallest_span);
@@ -47,13 +49,13 @@ BackwardSplit split_of(const Problem &problem, const Gradients &given, const Ker
                            : summed_over(problem, given, 0, problem.batch) ? problem.batch
                                                                            : 1;
     const int64_t groups = units / split.units_per_task;
-    // Where queries of one part meet those of another in one number, or heads of one unit do, a task must hold them all.
+    // Where queries of one part meet those of another in one number, or heads of one unit do, a task goes through them all.
     const bool together = summed_over(problem, given, 2, problem.queries) || (fold > 1 && summed_over(problem, given, 1, problem.heads));
-    if (together) split.tiles_per_part = split.tiles, split.parts = 1;
+    split.parts_per_task = together ? split.parts : 1;
     const int64_t rounds = ceil_div(groups, threads);
     const bool balanced = (double)(rounds * threads) <= cost_unfused * (double)groups;
-    split.fused = split.tiles * width * problem.dim * size <= most_query_bytes && (balanced || together || split.parts == 1);
-    split.tasks = split.fused ? groups : groups * split.parts + units * split.spans;
+    split.fused = split.tiles <= tiles_held && (balanced || together || split.parts == 1);
+    split.tasks = split.fused ? groups : groups * (split.parts / split.parts_per_task) + units * split.spans;
     return split;
 }
 

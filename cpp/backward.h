@@ -28,6 +28,7 @@ struct BackwardSplit {
     // former for queries, the latter for keys and values: more to compute, and more to do at once.
     bool fused;
     int64_t units_per_task;      // (batch item, key head) pairs whose sums meet in one place; all of the batch for a head
+    int64_t parts_per_task;      // one, or all of them, one after another
     int64_t tasks;
     double *row_sums;   // (bias_terms + 1, batch, key_heads, tiles): slopes', and at last the sink's
     double *tables;     // (batch, key_heads, parts, fold, table_size): those of relative biases, one after another

@@ -225,11 +225,11 @@ void differentiate(const BackwardTile<T, Q> &tile, int64_t count, const T *facto
             Vector<T> used = w, share = load(score);
             if (factors) {
                 const Vector<T> factor = load(factors + (j * Q + q) * L);
-                used *= factor;
+                used = factor == 0 ? factor : used * factor;  // what is dropped has no part, NaN neither
                 share = factor == 0 ? factor : share * factor;
             }
-            store(weight, used);
             const Vector<T> gradient = w * (share - delta[q]);
+            store(weight, s == -infinity<T> ? Vector<T>{} : used);  // nor what is masked, where the query's lse is NaN
             store(score, s == -infinity<T> ? Vector<T>{} : gradient);
         }
 }
@@ -346,8 +346,7 @@ void visit_tile(const Problem &problem, const Gradients &given, const BackwardSp
         const double sink = (double)((const T *)problem.sink.data)[head * problem.sink.stride[1]];
         for (int lane = 0; lane < tile.rows; ++lane) {
             const double lse = (double)((const T *)given.lse)[(batch * problem.heads + head) * problem.queries + tile.index[lane]];
-            const bool reached = lse - lse == 0;
-            if (reached) pull -= __builtin_exp(sink - lse) * (double)tile.delta[lane];
+            if (lse != -infinity<double>) pull -= __builtin_exp(sink - lse) * (double)tile.delta[lane];
         }
         const int64_t units = problem.batch * problem.key_heads;
         split.row_sums[(problem.bias_terms * units + batch * problem.key_heads + unit) * split.tiles + number] = pull;
@@ -392,7 +391,6 @@ void differentiate_part(const Problem &problem, const Gradients &given, const Ba
     const int64_t size = bytes_of(problem.dtype);
     const T scale = (T)problem.scale;
     for (int64_t from = first; from < end; from += split.keys_per_span) {
-        if (source.stopped(source.state)) return;
         const int64_t stop = from + split.keys_per_span < end ? from + split.keys_per_span : end;
         const bool guarded = !take_span(problem, space, batch, unit, from, stop);
         if (columns) {
@@ -400,6 +398,7 @@ void differentiate_part(const Problem &problem, const Gradients &given, const Ba
             clear(space.grad_value.data, (stop - from) * space.value_dim);
         }
         for (int64_t number = base; number < last; ++number) {
+            if (source.stopped(source.state)) return;
             const int64_t left = problem.queries - number % split.tiles_per_head * width;
             if (left <= lanes<T>)
                 visit_tile<P, 1, rows, columns>(problem, given, split, space, batch, unit, number, base, from, stop, guarded);
@@ -433,24 +432,28 @@ template <class P> bool work_backward(const Problem &problem, const Gradients &g
     BackwardSpace<P> space(problem, split);
     if (!space.ok()) return false;
     const int64_t units = problem.batch * problem.key_heads, groups = units / split.units_per_task;
+    const int64_t turns = split.fused ? 1 : split.parts / split.parts_per_task;
     for (int64_t task; (task = source.next(source.state)) >= 0;) {
-        if (!split.fused && task >= groups * split.parts) {
-            const int64_t rest = task - groups * split.parts, span = rest / units, at = rest % units;
+        if (task >= groups * turns) {
+            const int64_t rest = task - groups * turns, span = rest / units, at = rest % units;
             const int64_t from = span * split.keys_per_span;
             const int64_t end = from + split.keys_per_span < problem.keys ? from + split.keys_per_span : problem.keys;
             differentiate_part<P, false, true>(problem, given, split, space, source, at % problem.batch, at / problem.batch, 0, split.tiles,
                                                from, end);
             continue;
         }
-        const int64_t group = task % groups, part = split.fused ? 0 : split.parts - 1 - task / groups;
-        const int64_t base = part * split.tiles_per_part;
-        const int64_t last = split.fused || base + split.tiles_per_part > split.tiles ? split.tiles : base + split.tiles_per_part;
+        const int64_t group = task % groups, turn = turns - 1 - task / groups;  // under a causal mask the last are the longest
         for (int64_t at = group * split.units_per_task; at < (group + 1) * split.units_per_task; ++at) {
             const int64_t batch = at % problem.batch, unit = at / problem.batch;
-            if (split.fused)
-                differentiate_part<P, true, true>(problem, given, split, space, source, batch, unit, base, last, 0, problem.keys);
-            else
-                differentiate_part<P, true, false>(problem, given, split, space, source, batch, unit, base, last, 0, problem.keys);
+            if (split.fused) {
+                differentiate_part<P, true, true>(problem, given, split, space, source, batch, unit, 0, split.tiles, 0, problem.keys);
+                continue;
+            }
+            for (int64_t part = turn * split.parts_per_task; part < (turn + 1) * split.parts_per_task; ++part) {
+                const int64_t base = part * split.tiles_per_part, end = base + split.tiles_per_part;
+                differentiate_part<P, true, false>(problem, given, split, space, source, batch, unit, base,
+                                                   end < split.tiles ? end : split.tiles, 0, problem.keys);
+            }
         }
     }
     return true;

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 from dataclasses import replace
 from typing import Any
 from unittest import mock
@@ -14,8 +16,7 @@ from hypothesis import strategies as st
 from native_problems import Problem, double, problems, simple
 
 from qkv.attention._arrays import narrow, widen
-from qkv.attention._backends import DType, Gradients, Outputs
-from qkv.attention._backends import _numpy as forward
+from qkv.attention._backends import DType, Gradients, Outputs, _native, _numpy
 from qkv.attention._backends._native_gradients import backward as native
 from qkv.attention._backends._numpy_gradients import backward as reference
 
@@ -54,7 +55,7 @@ def both(problem: Problem, *, grads: tuple[np.ndarray, np.ndarray | None] | None
     exact = Outputs(np.empty(grad_output.shape), np.empty(grad_output.shape[:3]))
     plan = double(problem.plan)
     with np.errstate(all="ignore"):
-        forward.attend(*wide, plan, exact, dtype="float64")
+        _numpy.attend(*wide, plan, exact, dtype="float64")
     assert exact.output is not None
     assert exact.lse is not None
     output = np.empty(grad_output.shape, grad_output.dtype)
@@ -106,6 +107,61 @@ def test_long(dtype: DType, causal: bool) -> None:
     """Several spans of keys, and parts of queries."""
     problem = simple(1, 2, 1500, 2300, 64, causal=causal, dtype=dtype)
     assert_close(problem, *both(problem))
+
+
+@pytest.mark.parametrize("isa", [name for name in _native.isas() if name != _native.isa()])
+def test_other_instruction_sets(isa: str) -> None:
+    """The tests of this file and those against the reference, in a process that is told to use another kernel."""
+    reference = os.path.join(os.path.dirname(__file__), "test_reference_gradients.py")
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-k", "against_numpy or long or nan"]
+    environment = {**os.environ, "QKV_ISA": isa, "OMP_NUM_THREADS": "1"}
+    told = subprocess.run([*command, __file__, reference], env=environment, capture_output=True, text=True)
+    assert told.returncode == 0, told.stdout[-3000:]
+
+
+MEMORY = """
+import os, resource, sys; sys.path.insert(0, {tests!r})
+import numpy as np
+from dataclasses import replace
+from native_problems import simple
+from test_native_gradients import allocated, native
+problem = simple(1, {heads}, 32768, 32768, {dim}, dtype={dtype!r})
+row = np.arange(32768, dtype=np.int32)[None]
+problem.plan = replace(problem.plan, start=np.maximum(row - 9, 0), stop=row + 1)
+problem.key, problem.value = problem.key[:, :{key_heads}], problem.value[:, :{key_heads}]
+if {bias}:
+    added = np.zeros((1, 1, 1, 32768), {real!r})
+    problem.plan = replace(problem.plan, bias=(("array", np.broadcast_to(added, (1, {heads}, 32768, 32768))),))
+output, lse = np.ones_like(problem.query), np.ones(problem.query.shape[:3], {real!r})
+found = allocated(problem, {dtype!r})
+before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+native(problem.query, problem.key, problem.value, output, lse, output, None, problem.plan, found, dtype={dtype!r})
+print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)
+"""
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+@pytest.mark.parametrize(
+    ("heads", "key_heads", "dim", "dtype", "bias"),
+    [
+        (2, 2, 64, "float32", False),
+        (2, 2, 128, "float32", False),
+        (2, 2, 128, "bfloat16", False),
+        (1, 1, 256, "float64", False),
+        (8, 1, 64, "float32", False),
+        (8, 1, 64, "float32", True),  # all heads and queries add to one gradient: one task
+    ],
+)
+def test_memory_of_a_thread_is_bounded(
+    heads: int, key_heads: int, dim: int, dtype: DType, bias: bool, threads: int
+) -> None:
+    """32,768 x 32,768 weights would be 4 GiB a head; 32 MiB a thread beyond inputs and outputs."""
+    names = {"heads": heads, "key_heads": key_heads, "dim": dim, "dtype": dtype, "bias": bias}
+    real = "float64" if dtype == "float64" else "float32"
+    code = MEMORY.format(tests=os.path.dirname(__file__), real=real, **names)
+    environment = {**os.environ, "QKV_THREADS": str(threads)}
+    told = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
+    assert int(told.stdout) < threads * 32 * 1024  # kilobytes
 
 
 def bits(gradients: Gradients) -> list[bytes]:

@@ -312,3 +312,36 @@ def test_ctrl_c_ends_a_long_call(statistics: str) -> None:
     """
     told = run(textwrap.dedent(code))
     assert told.stdout == "ended\n", told.stderr
+
+
+@pytest.mark.parametrize(("heads", "length"), [(16, 16384), (1, 65536)])
+def test_ctrl_c_ends_a_long_backward_pass(heads: int, length: int) -> None:
+    """Of many heads, of which a task takes a whole one, and of one, which is cut; and the process computes on."""
+    code = f"""
+        import os, signal, sys, threading, time
+        sys.path.insert(0, {os.path.dirname(__file__)!r})
+        import numpy as np
+        from native_problems import simple
+        from test_native_gradients import allocated, native
+        signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell may have started us without it
+
+        def gradients(heads, length):
+            problem = simple(1, heads, length, length, 64)
+            output, lse = np.ones_like(problem.query), np.ones(problem.query.shape[:3], "float32")
+            arrays = problem.query, problem.key, problem.value, output, lse, output, None
+            found = allocated(problem, "float32")
+            return lambda: native(*arrays, problem.plan, found, dtype="float32") or found.query.tobytes()
+
+        small, long = gradients(2, 300), gradients({heads}, {length})
+        expected = small()
+        threading.Timer(0.5, os.kill, (os.getpid(), signal.SIGINT)).start()
+        began = time.thread_time()  # of the processor: others may keep it busy
+        try:
+            long()
+        except KeyboardInterrupt:
+            assert time.thread_time() - began < 3
+            assert small() == expected
+            print("ended")
+    """
+    told = run(textwrap.dedent(code))
+    assert told.stdout == "ended\n", told.stderr

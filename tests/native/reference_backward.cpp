@@ -51,7 +51,7 @@ ExpectedGradients expected(const Problem &p, const Gradients &given, const Expec
         double delta = 0;
         for (int64_t d = 0; d < p.value_dim; ++d) delta += from[d] * output.row(batch, head, query)[d];
         if (given.grad_lse) delta -= read(real, (const char *)given.grad_lse + row * size_of(real));
-        if (p.sink.data && std::isfinite(*lse)) all.sink[head] -= std::exp(read(real, p.sink, 0, head, 0, 0) - *lse) * delta;
+        if (p.sink.data && *lse != -INFINITY) all.sink[head] -= std::exp(read(real, p.sink, 0, head, 0, 0) - *lse) * delta;
         for (int64_t j = 0; j < p.keys; ++j) {
             const double weight = forward.weights[row * p.keys + j], kept = forward.kept[row * p.keys + j];
             if (forward.scores[row * p.keys + j] == -INFINITY) continue;
@@ -60,9 +60,9 @@ ExpectedGradients expected(const Problem &p, const Gradients &given, const Expec
             double share = 0;
             for (int64_t d = 0; d < p.value_dim; ++d) {
                 share += from[d] * value[d];
-                all.value[shared * p.value_dim + d] += weight * kept * from[d];
+                if (kept != 0) all.value[shared * p.value_dim + d] += weight * kept * from[d];
             }
-            const double grad = weight * (share * kept - delta);
+            const double grad = weight * ((kept != 0 ? share * kept : 0) - delta);
             for (int i = 0; i < p.bias_terms; ++i)
                 add_to_bias(p.bias[i], given.bias[i], batch, head, query, j, grad, all.bias[i]);
             const double slope = grad * forward.slopes[row * p.keys + j];

@@ -332,7 +332,7 @@ def _leaf(values: Tensor, shape: ScoreShape) -> Tensor:
     values = values.reshape((1,) * (len(shape.full) - values.ndim) + tuple(values.shape))
     if any(size != 1 for size in values.shape[:-3]):
         values = values.expand(*shape.batch, *values.shape[-3:])
-    return values.reshape(-1, *values.shape[-3:])
+    return values.reshape(math.prod(values.shape[:-3]), *values.shape[-3:])
 
 
 def _t5_buckets(step: NDArray[np.int64], buckets: int, bidirectional: bool, max_distance: int) -> NDArray[np.int64]:

@@ -100,6 +100,103 @@ def attend(
     return Steps(scores, scaled, capped, biased, masked, weights, weigh(weights, masked, value))
 
 
+@dataclass(frozen=True, eq=False)
+class Gradients:
+    """Derivatives of a loss, in the shapes of what they are taken by.
+
+    Attributes:
+        query: ``(.., heads, N, dim)``.
+        key: ``(.., key_heads, M, dim)``, summed over the query heads that share it.
+        value: ``(.., key_heads, M, value_dim)``, likewise.
+        bias: ``(.., heads, N, M)``, by what is added to each score; what a bias is made from gets sums of these.
+        sink: ``(heads,)``; None without sinks.
+    """
+
+    query: Floats
+    key: Floats
+    value: Floats
+    bias: Floats
+    sink: Floats | None
+
+
+def gradients(
+    query: Float[np.ndarray, "*batch heads queries dim"],
+    key: Float[np.ndarray, "*batch key_heads keys dim"],
+    value: Float[np.ndarray, "*batch key_heads keys value_dim"],
+    grad_output: Float[np.ndarray, "*batch heads queries value_dim"],
+    grad_lse: Float[np.ndarray, "*batch heads queries"] | None = None,
+    *,
+    mask: Mask | Array | None = None,
+    bias: Bias | Array | None = None,
+    scale: float | int | None = None,
+    softcap: float | int | None = None,
+    sink: Array | None = None,
+    factor: Floats | None = None,
+) -> Gradients:
+    r"""The backward pass of scaled dot-product attention, step by step, in float64.
+
+    Of the loss :math:`L = \sum_i \langle dO_i, o_i \rangle + \sum_i dl_i\, \mathrm{lse}_i` with
+    :math:`o_i = \sum_j f_{ij} w_{ij} v_j`, where dropout multiplies by :math:`f_{ij}`, 0 or :math:`1/(1-p)`:
+
+    .. math:: dV_j = \sum_i f_{ij} w_{ij}\, dO_i, \qquad
+              dS_{ij} = w_{ij} (f_{ij} \langle dO_i, v_j \rangle - \delta_i), \qquad
+              \delta_i = \langle dO_i, o_i \rangle - dl_i
+
+    (Dao et al., "FlashAttention", NeurIPS 2022, appendix B.2). From dS, the bias's gradient, those of the scores before
+    follow: a softcap multiplies by :math:`1 - \tanh^2`, and with :math:`dA`, that times the scale,
+    :math:`dQ_i = \sum_j dA_{ij} k_j` and :math:`dK_j = \sum_i dA_{ij} q_i`. A sink is a score whose value is 0:
+    it gets :math:`-\sum_i e^{\mathrm{sink} - \mathrm{lse}_i} \delta_i`. A pair that is masked has no part in anything.
+
+    Args:
+        query, key, value, mask, bias, scale, softcap, sink: as in `attend`.
+        grad_output: the loss's derivatives by the output.
+        grad_lse: and by the logsumexp of each query; None is 0.
+        factor: ``(.., N, M)``, what dropout multiplies each weight by; None is 1.
+
+    >>> x = np.eye(2)[None]
+    >>> gradients(x, x, x, x, scale=1).value.round(2)
+    array([[[0.73, 0.27],
+            [0.27, 0.73]]])
+    """
+    steps = attend(query, key, value, mask=mask, bias=bias, scale=scale, softcap=softcap, sink=sink)
+    query, key, value, given = (np.asarray(array).astype(np.float64) for array in (query, key, value, grad_output))
+    key_heads = key.shape[-3]
+    group = query.shape[-3] // max(key_heads, 1)
+    key, value = np.repeat(key, group, axis=-3), np.repeat(value, group, axis=-3)
+    factor = np.ones(steps.weights.shape) if factor is None else np.broadcast_to(factor, steps.weights.shape)
+    masked, kept = steps.masked, np.where(factor == 0, -np.inf, steps.masked)
+    lse = logsumexp(masked, sink)
+
+    def to_key_heads(each: Floats) -> Floats:
+        split = each.reshape(*each.shape[:-3], key_heads, group, *each.shape[-2:])
+        total: Floats = split.sum(-3)
+        return total
+
+    with np.errstate(invalid="ignore", over="ignore"):
+        used = np.where(kept == -np.inf, 0, factor * steps.weights)
+        output = weigh(used, kept, value)
+        grad_value = weigh(_turned(used), _turned(kept), given)
+        grad_weights = np.where(kept == -np.inf, 0, factor * (given @ _turned(value)))
+        delta = (given * output).sum(-1) - (0 if grad_lse is None else np.asarray(grad_lse, np.float64))
+        grad_biased = np.where(masked == -np.inf, 0, steps.weights * (grad_weights - delta[..., None]))
+        slope = 1 if softcap is None else 1 - np.square(steps.capped / softcap)
+        grad_scaled = np.where(masked == -np.inf, 0, grad_biased * slope)
+        grad_scores = grad_scaled * (default_scale("scaled_dot", query.shape[-1]) if scale is None else scale)
+        grad_query = weigh(grad_scores, masked, key)
+        grad_key = weigh(_turned(grad_scores), _turned(masked), query)
+        grad_sink = None
+        if sink is not None:
+            pull = np.exp(np.asarray(sink, np.float64)[:, None] - lse) * delta
+            by_query = np.where(lse == -np.inf, 0, -pull)
+            grad_sink = by_query.sum((*range(by_query.ndim - 2), -1))
+    return Gradients(grad_query, to_key_heads(grad_key), to_key_heads(grad_value), grad_biased, grad_sink)
+
+
+def _turned(matrices: Floats) -> Floats:
+    turned: Floats = matrices.swapaxes(-1, -2)
+    return turned
+
+
 def add_bias(scores: Floats, bias: Floats) -> Floats:
     """Scores and a bias; one of -inf counts as masked, whatever the score: NaN and infinity too."""
     with np.errstate(invalid="ignore"):

@@ -48,19 +48,21 @@ def backward(
             masked = scores == -np.inf
             given = grad_output[:, :, rows]
             share = np.where(masked, query.dtype.type(0), scaled_products(given, value, 1.0))
-            used = weights
+            used, unused = weights, masked
             if plan.dropout:
-                factor = kept(plan.dropout, plan.seed, batch, heads, rows, columns) / (1 - plan.dropout)
-                used, share = (array * factor.astype(query.dtype) for array in (weights, share))
+                stays = kept(plan.dropout, plan.seed, batch, heads, rows, columns)
+                factor = query.dtype.type(1 / (1 - plan.dropout))
+                used, share = (np.where(stays, array * factor, query.dtype.type(0)) for array in (weights, share))
+                unused = masked | ~stays
             delta = (given * output[:, :, rows]).sum(-1)
             if grad_lse is not None:
                 delta -= grad_lse[:, :, rows]
             grad_scores = np.where(masked, query.dtype.type(0), weights * (share - delta[..., None]))
-            grad_value += _over_queries(used, given, masked, value.shape[1])
+            grad_value += _over_queries(used, given, unused, value.shape[1])
             _add_bias(grad_scores, plan, gradients, rows, columns)
             if gradients.sink is not None and plan.sink is not None:
                 pull = np.exp(plan.sink[:, None] - lse[:, :, rows])
-                gradients.sink -= np.where(np.isfinite(lse[:, :, rows]), pull * delta, 0).sum((0, 2))
+                gradients.sink -= np.where(lse[:, :, rows] == -np.inf, 0, pull * delta).sum((0, 2))
             if plan.softcap:
                 bent = np.tanh(scaled_products(query[:, :, rows], key, plan.scale / plan.softcap))
                 grad_scores = np.where(masked, query.dtype.type(0), grad_scores * (1 - bent * bent))
