@@ -38,6 +38,7 @@ from .errors import ModelError as ModelError
 from .errors import QkvError as QkvError
 from .errors import ServerError as ServerError
 from .errors import TraceError as TraceError
+from .errors import TrainingError as TrainingError
 
 if TYPE_CHECKING:
     from .adapters import register as register
@@ -47,7 +48,19 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 _LATER = {"capture": "recording", "register": "adapters", "open_trace": "trace"}
-_ROOMS = ("adapters", "errors", "explorer", "models", "nn", "pretrained", "recording", "similarity", "trace", "views")
+_ROOMS = (
+    "adapters",
+    "errors",
+    "explorer",
+    "models",
+    "nn",
+    "pretrained",
+    "recording",
+    "similarity",
+    "trace",
+    "training",
+    "views",
+)
 
 
 def __getattr__(name: str) -> Any:

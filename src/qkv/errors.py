@@ -36,3 +36,7 @@ class TraceError(QkvError):
 
 class ServerError(QkvError):
     """The explorer's server cannot start (a port in use, say)."""
+
+
+class TrainingError(QkvError):
+    """Training cannot go on (a loss that is not a number, say)."""

@@ -101,3 +101,13 @@ def test_tables_that_were_lost_are_computed_anew() -> None:
         getattr(made, name).zero_()
         made.compute()
         assert torch.equal(getattr(made, name), expected)
+
+
+def test_dropout_follows_torchs_seed() -> None:
+    layer = MultiHeadAttention(32, 4, dropout=0.5)
+    x = torch.randn(2, 9, 32)
+    torch.manual_seed(3)
+    first, second = layer(x), layer(x)
+    torch.manual_seed(3)
+    assert torch.equal(layer(x), first)
+    assert not torch.equal(first, second)

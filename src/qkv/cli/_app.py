@@ -20,4 +20,4 @@ def _root() -> None:
 
 
 # Each command registers itself; heavy modules wait inside the functions, so that --help is quick.
-from . import bench, capture, data, info, look, models, predict, similar, stats  # noqa: E402, F401
+from . import bench, capture, data, evaluate, info, look, models, predict, similar, stats, train, translate  # noqa: E402, F401

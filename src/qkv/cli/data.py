@@ -44,7 +44,7 @@ def build_command(
     from qkv.pretrained import cache_folder
     from qkv.training import data as room
 
-    languages = _languages(pair)
+    languages = languages_of(pair)
     recipe = _recipe(source, languages)
     folder = out or cache_folder() / "data" / f"{recipe.name}-{pair}"
     screen, quiet = console(), palette().quiet
@@ -60,7 +60,8 @@ def build_command(
     _show(built)
 
 
-def _languages(pair: str) -> tuple[str, str]:
+def languages_of(pair: str) -> tuple[str, str]:
+    """The two languages of ``--pair``."""
     source, _, target = pair.partition("-")
     if not (source.isalpha() and target.isalpha()) or source == target:
         raise ArgumentError(f"--pair: expected two languages such as en-fr, got {pair!r}")

@@ -30,13 +30,20 @@ def attended(
     kind: Literal["self", "cross"],
     cached: bool,
 ) -> Float[Tensor, "batch heads queries head_dim"]:
-    """`qkv.attend`, to the same bits whether or not a capture is running; on a GPU, PyTorch's exact attention."""
+    """`qkv.attend`, to the same bits whether or not a capture is running; on a GPU, PyTorch's exact attention.
+
+    What dropout drops is drawn from torch's generator: the same again behind the same ``torch.manual_seed``.
+    """
     if listeners():
         return computed(_LayerCall.of(query, key, value, mask, bias, dropout, kind, cached))[0]
     if query.device.type != "cpu":
         return _elsewhere(query, key, value, mask, bias, dropout)
-    output: Tensor = attend(query, key, value, mask=mask, bias=bias, dropout=dropout)
+    output: Tensor = attend(query, key, value, mask=mask, bias=bias, dropout=dropout, seed=_seed(dropout))
     return output
+
+
+def _seed(dropout: float) -> int | None:
+    return int(torch.randint(2**63 - 1, ())) if dropout else None
 
 
 class _LayerCall(AttentionCall):
@@ -85,7 +92,8 @@ class _LayerCall(AttentionCall):
             return super().observe(**statistics)
         seen = observe(self.query, self.key, self.value, **self.arguments, **statistics)
         if self.dropout:
-            seen.output = attend(self.query, self.key, self.value, **self.arguments, dropout=self.dropout)
+            drops: dict[str, Any] = {"dropout": self.dropout, "seed": _seed(self.dropout)}
+            seen.output = attend(self.query, self.key, self.value, **self.arguments, **drops)
         return seen
 
 

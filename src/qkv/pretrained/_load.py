@@ -16,6 +16,7 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any, Literal
 from urllib.parse import urlsplit
 
+from .._quiet import quiet_transformers
 from ..errors import DependencyError, ModelError
 from ._cache import is_installed, model_folder
 from ._catalogue import catalogue, close_names, entry
@@ -120,6 +121,8 @@ def _open(name: str, folder: Path | None, trust_remote_code: bool, dtype: torch.
     try:
         import torch
         import transformers
+
+        from .. import models  # which makes them known to AutoConfig
     except ModuleNotFoundError as error:
         raise DependencyError(f"reading a model needs {error.name}: pip install 'qkv[hf]'") from error
 
@@ -128,9 +131,9 @@ def _open(name: str, folder: Path | None, trust_remote_code: bool, dtype: torch.
         "trust_remote_code": trust_remote_code,
         "local_files_only": folder is not None or not _hub_answers(),
     }
-    with _quiet(transformers), _explained(name, folder, offline=options["local_files_only"]):
+    with quiet_transformers(), _explained(name, folder, offline=options["local_files_only"]):
         config = transformers.AutoConfig.from_pretrained(source, **options)
-        model, report = _model_class(transformers, config).from_pretrained(
+        model, report = _model_class(transformers, models, config).from_pretrained(
             source,
             dtype=dtype or torch.float32,
             use_safetensors=True,
@@ -151,15 +154,16 @@ def _open(name: str, folder: Path | None, trust_remote_code: bool, dtype: torch.
     )
 
 
-def _model_class(transformers: ModuleType, config: PretrainedConfig) -> Any:
+def _model_class(transformers: ModuleType, models: ModuleType, config: PretrainedConfig) -> Any:
     """The class that the checkpoint was saved from: so it has the head it was trained with, and no random one."""
     remote = getattr(config, "auto_map", None) or {}  # only reached where the caller trusts it
     for head in ("AutoModelForCausalLM", "AutoModelForSeq2SeqLM", "AutoModelForMaskedLM", "AutoModel"):
         if head in remote:
             return getattr(transformers, head)
     for architecture in config.architectures or ():
-        if hasattr(transformers, architecture):
-            return getattr(transformers, architecture)
+        for place in (transformers, models):
+            if hasattr(place, architecture):
+                return getattr(place, architecture)
     return transformers.AutoModel
 
 
@@ -216,23 +220,6 @@ def _hub_answers() -> bool:
     except OSError:
         return False
     return True
-
-
-@contextlib.contextmanager
-def _quiet(transformers: ModuleType) -> Iterator[None]:
-    """No advice, no bars: what matters is raised, or said by us."""
-    logging = transformers.utils.logging
-    level, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
-    logging.set_verbosity_error()
-    logging.disable_progress_bar()
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        logging.set_verbosity(level)
-        if bars:
-            logging.enable_progress_bar()
 
 
 @contextlib.contextmanager

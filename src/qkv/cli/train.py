@@ -1,0 +1,185 @@
+"""``qkv train``: from parallel text to a model folder, in one command.
+
+The same command goes on after whatever cut it off.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.text import Text
+
+from ..errors import ArgumentError
+from ..training import Settings
+from ._app import app
+from ._terminal import console, palette
+from .data import languages_of
+
+if TYPE_CHECKING:
+    from qkv.training import Corpus, Progress, Trained
+
+train = typer.Typer(help="Train models on your own text or on built data sets.", no_args_is_help=True)
+app.add_typer(train, name="train")
+
+DEFAULT = Settings()
+
+
+@train.callback()
+def _root() -> None:
+    """Train models on your own text or on built data sets."""
+
+
+@train.command("translation")
+def translation(
+    data: Annotated[
+        list[Path] | None,
+        typer.Argument(
+            metavar="[DATA]...",
+            help="Folders of 'qkv data build'; or one file of two columns: .tsv .jsonl .parquet. Otherwise what "
+            "'qkv data build translation' left in qkv's cache for --pair.",
+        ),
+    ] = None,
+    pair: Annotated[str, typer.Option(help="Languages of a file's two columns, or of the set in the cache.")] = "en-fr",
+    out: Annotated[Path | None, typer.Option(help="Folder for the model; otherwise one in qkv's cache.")] = None,
+    steps: Annotated[int, typer.Option(min=1, help="Updates of the weights, at most.")] = 100_000,
+    hours: Annotated[float | None, typer.Option(help="Stop after this time; the same command goes on.")] = None,
+    size: Annotated[str, typer.Option(help="Of the model: tiny, small or base.")] = DEFAULT.size,
+    vocabulary: Annotated[int, typer.Option(help="Tokens of both languages together.")] = DEFAULT.vocabulary,
+    tokens: Annotated[int, typer.Option(help="Of one update, padding counted, on either side.")] = DEFAULT.tokens,
+    accumulate: Annotated[int, typer.Option(min=1, help="Parts an update is cut into, where memory is short.")] = 1,
+    longest: Annotated[int, typer.Option(help="Tokens on a side; longer pairs are left out.")] = DEFAULT.longest,
+    rate: Annotated[float, typer.Option(help="The highest learning rate.")] = DEFAULT.rate,
+    warmup: Annotated[int, typer.Option(help="Updates over which the rate rises from 0.")] = DEFAULT.warmup,
+    schedule: Annotated[str, typer.Option(help="Of the rate after that: inverse-sqrt or cosine.")] = DEFAULT.schedule,
+    smoothing: Annotated[float, typer.Option(help="Share of a label spread over the vocabulary.")] = DEFAULT.smoothing,
+    dropout: Annotated[float, typer.Option(help="Share of values dropped while training.")] = DEFAULT.dropout,
+    decay: Annotated[float, typer.Option(help="Of weights, AdamW's.")] = DEFAULT.decay,
+    clip: Annotated[float, typer.Option(help="The largest norm of a gradient.")] = DEFAULT.clip,
+    seed: Annotated[int, typer.Option(help="Of weights, dropout and the order of sentences.")] = DEFAULT.seed,
+    precision: Annotated[
+        str, typer.Option(help="Of matrix products: float32, bfloat16, or auto: bfloat16 where the processor has it.")
+    ] = "auto",
+    every: Annotated[int, typer.Option(min=1, help="Updates between validations, with a checkpoint each.")] = 500,
+    patience: Annotated[int, typer.Option(min=1, help="Validations without a gain before it stops.")] = 10,
+    keep: Annotated[int, typer.Option(min=1, help="Checkpoints to keep, and to average at the end.")] = 5,
+) -> None:
+    """Train a translator: tokenizer, model, checkpoints, curve. The same command goes on with a run that was cut off.
+
+    An accelerator is used where there is one; torchrun --nproc-per-node 2 --no-python qkv train ... shares each update
+    among processes.
+    """
+    from qkv.pretrained import cache_folder
+    from qkv.training import best_precision, new_translator
+    from qkv.training import train as run
+
+    if hours is not None and not hours > 0:
+        raise ArgumentError(f"--hours: expected a number above 0, got {hours}")
+    settings = Settings(
+        size=size,
+        vocabulary=vocabulary,
+        longest=longest,
+        tokens=tokens,
+        rate=rate,
+        warmup=warmup,
+        schedule=schedule,
+        smoothing=smoothing,
+        dropout=dropout,
+        decay=decay,
+        clip=clip,
+        seed=seed,
+        precision=best_precision() if precision == "auto" else precision,
+    )
+    folder = out or cache_folder() / "trained" / f"translation-{pair}"
+    corpora = _corpora(data or [], pair, folder)
+    speak = _speaker()
+    speak(f"{_described(corpora)}; {settings.size}, {settings.precision}, into {folder}", quiet=True)
+    trained = run(
+        corpora,
+        folder,
+        settings,
+        new_translator,
+        updates=steps,
+        every=every,
+        patience=patience,
+        keep=keep,
+        accumulate=accumulate,
+        seconds=None if hours is None else 3600 * hours,
+        report=lambda progress: speak(_line(progress), quiet=progress.validation is None),
+    )
+    for line in _summary(trained):
+        speak(line)
+
+
+def _corpora(data: list[Path], pair: str, folder: Path) -> list[Corpus]:
+    """What to train on; a file of the user's own is split and cleaned into the run's folder first."""
+    from qkv.pretrained import cache_folder
+    from qkv.training import open_corpus
+
+    if not data:
+        built = cache_folder() / "data" / f"translation-{pair}"
+        if not built.is_dir():
+            raise ArgumentError(
+                f"data: {built} is not there: run `qkv data build translation --pair {pair}`, or name DATA"
+            )
+        return [open_corpus(built)]
+    files = [path for path in data if path.is_file()]
+    if not files:
+        return [open_corpus(path) for path in data]
+    if len(data) > 1:
+        raise ArgumentError(f"data: expected folders, or one file of two columns, got {', '.join(map(str, data))}")
+    from qkv.training import data as room
+
+    languages = languages_of(pair)
+    place = folder / "data"
+    if _first_process() and not (place / "manifest.json").is_file():
+        packages = room.Packages(cache_folder() / "packages", None)
+        room.build(room.table_recipe(files[0], languages[1]), languages, place, packages)
+    return [open_corpus(place)]
+
+
+def _described(corpora: list[Corpus]) -> str:
+    return ", ".join(f"{'-'.join(corpus.languages)}: {corpus.sets['train']:,} pairs" for corpus in corpora)
+
+
+def _line(progress: Progress) -> str:
+    if progress.validation is not None:
+        return (
+            f"update {progress.update:,}  validation loss {progress.validation:.4f}, "
+            f"{100 * (progress.accuracy or 0):.1f}% of tokens right"
+        )
+    return (
+        f"update {progress.update:,} of {progress.updates:,}  pass {progress.passes:.2f}  loss {progress.loss:.4f}  "
+        f"{progress.speed:,.0f} tokens/s  {_clock(progress.left or 0)} left"
+    )
+
+
+def _clock(seconds: float) -> str:
+    minutes, rest = divmod(round(seconds), 60)
+    return f"{minutes // 60}:{minutes % 60:02}:{rest:02}"
+
+
+def _summary(trained: Trained) -> list[str]:
+    why = f"stopped, as {trained.reason}" if trained.reason else "done"
+    return [
+        f"{why}: {trained.updates:,} updates; {trained.weights}, validation loss {trained.validation:.4f}",
+        f'try it: qkv translate "..." --model {trained.folder}',
+    ]
+
+
+def _first_process() -> bool:
+    return os.environ.get("RANK", "0") == "0"
+
+
+def _speaker() -> Callable[..., None]:
+    """Prints lines, in the first process alone."""
+    screen, colours = console(), palette()
+
+    def speak(line: str, *, quiet: bool = False) -> None:
+        if _first_process():
+            screen.print(Text(line, style=colours.quiet if quiet else ""), soft_wrap=True)
+
+    return speak

@@ -1,0 +1,68 @@
+"""Parallel text to train on, as `qkv.training.data.build` leaves it: a folder of Parquet files and a manifest."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+from ..errors import ArgumentError
+from ._needs import needs
+
+Texts = list[tuple[str, str]]
+"""Sentences and their translations."""
+
+
+@dataclass(frozen=True)
+class Corpus:
+    """A built data set.
+
+    Attributes:
+        folder: where it lies.
+        languages: of the source and the target, ``("en", "fr")``.
+        sets: pairs by set: ``train``, ``validation``, ``test``, and out-of-domain sets such as ``test-book``.
+        digest: changes when any of its files does.
+    """
+
+    folder: Path
+    languages: tuple[str, str]
+    sets: dict[str, int]
+    digest: str
+
+    def pairs(self, name: str) -> Texts:
+        """The pairs of one set.
+
+        Raises:
+            ArgumentError: where there is no such set, or its file cannot be read.
+        """
+        if name not in self.sets:
+            raise ArgumentError(
+                f"set: expected one of {', '.join(self.sets)}, got {name!r}; {self.folder} has no other"
+            )
+        try:
+            table = needs("pyarrow.parquet").read_table(self.folder / f"{name}.parquet", columns=["source", "target"])
+        except (OSError, ValueError, KeyError) as error:
+            raise ArgumentError(f"data: {self.folder / name}.parquet cannot be read: {error}") from error
+        return list(zip(table["source"].to_pylist(), table["target"].to_pylist(), strict=True))
+
+
+def open_corpus(folder: Path) -> Corpus:
+    """The data set in this folder.
+
+    Raises:
+        ArgumentError: where there is none, or it has nothing to train on.
+    """
+    manifest = folder / "manifest.json"
+    try:
+        content = manifest.read_bytes()
+        facts = json.loads(content)
+        source, target = facts["languages"]
+        sets = {str(name): int(count) for name, count in facts["counts"].items()}
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise ArgumentError(
+            f"data: expected a folder that 'qkv data build' made, got {folder} ({manifest.name}: {error})"
+        ) from error
+    if not sets.get("train"):
+        raise ArgumentError(f"data: {folder} has no pair to train on: its set 'train' is empty")
+    return Corpus(folder, (source, target), sets, hashlib.sha256(content).hexdigest())

@@ -1,0 +1,292 @@
+"""One run, from parallel text to a model folder; the same call goes on with what an earlier one left.
+
+A run's folder::
+
+    run.json                 settings, data and versions; at the end which weights won, and their validation loss
+    tokenizer.json ...       learned first
+    encoded/                 the text as token ids
+    checkpoints/500/ ...     each a model folder, complete or absent
+    metrics.jsonl, loss.svg  what the run told
+    config.json, model.safetensors, generation_config.json   the model, when the run is over
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import platform
+import shutil
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+import transformers
+from transformers import PreTrainedModel, PreTrainedTokenizerFast, PrinterCallback, TrainingArguments
+
+from .._quiet import quiet_transformers
+from ..errors import ArgumentError
+from ._checkpoints import Checkpoints, KeepCheckpoints, load_average
+from ._collate import Collate
+from ._corpus import Corpus
+from ._encoded import EncodedPairs, digest, encode_all
+from ._loss import SmoothedLoss
+from ._plot import write_plot
+from ._settings import Settings
+from ._tensorboard import tensorboard
+from ._tokenizer import train_tokenizer
+from ._trainer import TokenTrainer
+from ._watch import Progress, Report, StopEarly, Watch, read_metrics
+
+RUN, METRICS, PLOT = "run.json", "metrics.jsonl", "loss.svg"
+LINE = 50
+"""Updates between two lines of progress, at most."""
+
+Build = Callable[[PreTrainedTokenizerFast, Settings], PreTrainedModel]
+
+
+@dataclass(frozen=True)
+class Trained:
+    """What a run came to.
+
+    Attributes:
+        folder: of the model.
+        updates: of its weights.
+        validation: mean -log p of a validation token, in nats.
+        weights: which won: ``"the average of ..."`` or ``"checkpoint ..."``.
+        reason: why the run ended; None at its last update.
+    """
+
+    folder: Path
+    updates: int
+    validation: float
+    weights: str
+    reason: str | None
+
+
+def train(
+    corpora: Sequence[Corpus],
+    folder: Path,
+    settings: Settings,
+    build: Build,
+    *,
+    updates: int,
+    every: int = 500,
+    patience: int = 10,
+    keep: int = 5,
+    accumulate: int = 1,
+    seconds: float | None = None,
+    report: Report = lambda progress: None,
+) -> Trained:
+    """Train a translator on one or several data sets.
+
+    Killed at any moment, it goes on from its last complete checkpoint and follows the same curve. The order of
+    sentences, and with it the curve, does not depend on ``accumulate`` or on the number of processes (``torchrun``).
+
+    Args:
+        corpora: what to train on; their sets ``validation`` measure, or, where these are empty, ``train``.
+        folder: of the run.
+        settings: what decides the curve.
+        build: makes the model for a tokenizer, with fresh weights.
+        updates: at most.
+        every: updates between validations, each of which writes a checkpoint.
+        patience: validations without a new lowest loss after which the run stops.
+        keep: checkpoints to keep, and to average at the end.
+        accumulate: parts that an update is cut into, one after the other, where memory is short.
+        seconds: after which the run stops; None is no limit.
+        report: called with each `Progress`, in the first process.
+
+    Raises:
+        ArgumentError: where a number is out of range, the folder holds another run, or no pair is short enough.
+        TrainingError: where the loss is not a number.
+    """
+    for name, value in (("steps", updates), ("every", every), ("patience", patience), ("keep", keep)):
+        if value < 1:
+            raise ArgumentError(f"{name}: expected 1 or more, got {value}")
+    checkpoints = Checkpoints(folder, keep)
+    arguments = _arguments(settings, checkpoints.partial, updates, every, accumulate)
+    with arguments.main_process_first(local=False, desc="the data"):
+        tokenizer, pairs, measured = _prepare(corpora, folder, settings)
+        if arguments.should_save:
+            checkpoints.discard_partial()
+    transformers.set_seed(settings.seed)
+    model = build(tokenizer, settings)
+    trainer = TokenTrainer(
+        tokens=settings.tokens,
+        model=model,
+        args=arguments,
+        train_dataset=pairs,
+        eval_dataset=measured,
+        processing_class=tokenizer,
+        data_collator=Collate(tokenizer.pad_token_id, model.config.decoder_start_token_id),
+        compute_loss_func=SmoothedLoss(settings.smoothing),
+    )
+    trainer.remove_callback(PrinterCallback)
+    stop = StopEarly(patience, seconds)
+
+    def told(progress: Progress) -> None:
+        report(progress)
+        if progress.validation is not None:
+            write_plot(read_metrics(folder / METRICS), folder / PLOT)
+
+    for callback in (Watch(trainer, folder / METRICS, told), stop, KeepCheckpoints(checkpoints), *tensorboard(folder)):
+        trainer.add_callback(callback)
+    last = checkpoints.last()
+    with quiet_transformers():
+        trainer.train(resume_from_checkpoint=str(last) if last else None)
+        validation, weights = _choose(trainer, model, checkpoints)
+        if arguments.should_save:
+            _save(model, folder)
+    if arguments.should_save:
+        _record(folder, {"updates": trainer.state.global_step, "validation": validation, "weights": weights})
+    return Trained(folder, trainer.state.global_step, validation, weights, stop.reason)
+
+
+def _arguments(settings: Settings, output: Path, updates: int, every: int, accumulate: int) -> TrainingArguments:
+    on_cpu = not torch.cuda.is_available()
+    several = int(os.environ.get("WORLD_SIZE", "1")) > 1  # torchrun's
+    return TrainingArguments(
+        output_dir=str(output),
+        max_steps=updates,
+        gradient_accumulation_steps=accumulate,
+        learning_rate=settings.rate,
+        warmup_steps=settings.warmup,
+        lr_scheduler_type=settings.schedule.replace("inverse-sqrt", "inverse_sqrt"),
+        optim="adamw_torch_fused",
+        adam_beta1=0.9,
+        adam_beta2=0.98,
+        adam_epsilon=1e-9,
+        weight_decay=settings.decay,
+        max_grad_norm=settings.clip,
+        bf16=settings.precision == "bfloat16",
+        seed=settings.seed,
+        logging_steps=math.gcd(every, LINE),  # so that a checkpoint never cuts the updates of a line in two
+        logging_nan_inf_filter=False,
+        eval_strategy="steps",
+        eval_steps=every,
+        save_strategy="steps",
+        save_steps=every,
+        report_to="none",
+        disable_tqdm=True,
+        remove_unused_columns=False,
+        use_cpu=on_cpu,
+        ddp_backend="gloo" if on_cpu and several else None,
+        ddp_find_unused_parameters=False,
+        average_tokens_across_devices=True,
+    )
+
+
+def _prepare(
+    corpora: Sequence[Corpus], folder: Path, settings: Settings
+) -> tuple[PreTrainedTokenizerFast, EncodedPairs, EncodedPairs]:
+    """The tokenizer and the encoded sets: made by the first call, opened by every other one."""
+    facts = {
+        "settings": asdict(settings),
+        "data": [
+            {"folder": str(corpus.folder.absolute()), "languages": list(corpus.languages), "digest": corpus.digest}
+            for corpus in corpora
+        ],
+    }
+    known = _read(folder / RUN)
+    if known:
+        _compare(folder, known, facts)
+        tokenizer = PreTrainedTokenizerFast.from_pretrained(folder)
+    else:
+        folder.mkdir(parents=True, exist_ok=True)
+        texts = [text for corpus in corpora for pair in corpus.pairs("train") for text in pair]
+        tokenizer = train_tokenizer(
+            texts,
+            settings.vocabulary,
+            source_languages=sorted({corpus.languages[0] for corpus in corpora}),
+            target_languages=sorted({corpus.languages[1] for corpus in corpora}),
+        )
+        tokenizer.save_pretrained(folder)
+        _write(folder / RUN, {**facts, "versions": _versions()})
+    sets = []
+    for name in ("train", "validation"):
+        parts = [(corpus, name if corpus.sets.get(name) else "train") for corpus in corpora]
+        mark = digest(*(f"{corpus.digest}/{part}" for corpus, part in parts), str(settings.longest))
+        place = folder / "encoded" / f"{name}-{mark}"
+        encode_all(
+            [(corpus.pairs(part), corpus.languages[1]) for corpus, part in parts] if not place.is_dir() else [],
+            tokenizer,
+            place,
+            longest=settings.longest,
+        )
+        sets.append(EncodedPairs(place))
+        if not len(sets[-1]):
+            raise ArgumentError(f"data: no pair of the set {name!r} has at most {settings.longest} tokens a side")
+    return tokenizer, sets[0], sets[1]
+
+
+def _compare(folder: Path, known: dict[str, Any], now: dict[str, Any]) -> None:
+    """A folder goes on with its own run alone."""
+    for name, value in now["settings"].items():
+        if known["settings"].get(name) != value:
+            raise ArgumentError(
+                f"{name}: the run in {folder} was started with {known['settings'].get(name)!r}, and this is {value!r}: "
+                "take that, or another --out"
+            )
+    if [each["digest"] for each in known["data"]] != [each["digest"] for each in now["data"]]:
+        before = ", ".join(each["folder"] for each in known["data"])
+        raise ArgumentError(
+            f"data: the run in {folder} was started on other text ({before}): take that, or another --out"
+        )
+
+
+def _choose(trainer: TokenTrainer, model: PreTrainedModel, checkpoints: Checkpoints) -> tuple[float, str]:
+    """Load the average of the last checkpoints or the best one, whichever has the lower validation loss."""
+    candidates = [checkpoints.all()[-checkpoints.keep :]]
+    if best := checkpoints.best():
+        candidates.append([best])
+    losses = []
+    for folders in candidates:
+        load_average(model, folders)
+        losses.append(trainer.measure()["loss"])
+    chosen = candidates[losses.index(min(losses))]
+    load_average(model, chosen)
+    names = ", ".join(folder.name for folder in chosen)
+    return min(losses), f"checkpoint {names}" if len(chosen) == 1 else f"the average of {names}"
+
+
+def _save(model: PreTrainedModel, folder: Path) -> None:
+    """Put the model's files into the run's folder, each by renaming."""
+    temporary = folder / ".model.partial"
+    shutil.rmtree(temporary, ignore_errors=True)
+    model.save_pretrained(temporary)
+    for file in sorted(temporary.iterdir()):
+        file.replace(folder / file.name)
+    temporary.rmdir()
+
+
+def _record(folder: Path, result: dict[str, Any]) -> None:
+    _write(folder / RUN, {**(_read(folder / RUN) or {}), "result": result})
+
+
+def _read(file: Path) -> dict[str, Any] | None:
+    try:
+        facts = json.loads(file.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError) as error:
+        raise ArgumentError(f"out: {file} cannot be read ({error}): take another folder with --out") from error
+    return facts if isinstance(facts, dict) else None
+
+
+def _write(file: Path, facts: dict[str, Any]) -> None:
+    temporary = file.with_name(f".{file.name}.partial")
+    temporary.write_text(json.dumps(facts, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+    temporary.replace(file)
+
+
+def _versions() -> dict[str, str]:
+    from .. import __version__
+
+    return {
+        "qkv": __version__,
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "transformers": transformers.__version__,
+    }

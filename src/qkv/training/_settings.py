@@ -1,0 +1,73 @@
+"""What decides the curve of a run: recorded with it, and the same whenever it goes on."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from ..errors import ArgumentError
+
+SCHEDULES = ("inverse-sqrt", "cosine")
+SIZES = {"tiny": (64, 2, 2, 2), "small": (256, 4, 4, 2), "base": (384, 6, 4, 3)}
+"""Of a translator: width, heads, layers of the encoder and of the decoder; with 8,000 tokens 0.8, 7 and 17 million
+parameters."""
+PRECISIONS = ("float32", "bfloat16")
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How a translator is trained.
+
+    Attributes:
+        size: of the model, a name in `qkv.training.SIZES`.
+        vocabulary: tokens, of both languages together.
+        longest: tokens on a side; longer pairs are left out.
+        tokens: of one update of the weights, padding counted, on either side.
+        rate: the highest learning rate, at the end of the warm-up.
+        warmup: updates over which the rate rises from 0.
+        schedule: ``inverse-sqrt``, rate · min(t / warmup, sqrt(warmup / t)), the paper's; or ``cosine``, down to 0 at
+            the last update.
+        smoothing: of labels, 0.1 in the paper.
+        dropout: 0.1 in the paper.
+        decay: of weights, AdamW's; biases and norms have none.
+        clip: the largest norm of a gradient.
+        seed: of weights, dropout and the order of sentences.
+        precision: of matrix products: ``float32`` or ``bfloat16``, which needs a processor that has it.
+    """
+
+    size: str = "small"
+    vocabulary: int = 8000
+    longest: int = 128
+    tokens: int = 4096
+    rate: float = 1e-3
+    warmup: int = 2000
+    schedule: str = "inverse-sqrt"
+    smoothing: float = 0.1
+    dropout: float = 0.1
+    decay: float = 0.01
+    clip: float = 1.0
+    seed: int = 0
+    precision: str = "float32"
+
+    def __post_init__(self) -> None:
+        for name, least in (("vocabulary", 1), ("longest", 2), ("tokens", 1), ("warmup", 0), ("seed", 0)):
+            if getattr(self, name) < least:
+                raise ArgumentError(f"{name}: expected {least} or more, got {getattr(self, name)}")
+        for name in ("rate", "clip"):
+            if not 0 < getattr(self, name) < float("inf"):
+                raise ArgumentError(f"{name}: expected a number above 0, got {getattr(self, name)}")
+        for name in ("smoothing", "dropout", "decay"):
+            if not 0 <= getattr(self, name) < 1:
+                raise ArgumentError(f"{name}: expected a number from 0 to below 1, got {getattr(self, name)}")
+        for name, known in (("size", tuple(SIZES)), ("schedule", SCHEDULES), ("precision", PRECISIONS)):
+            if getattr(self, name) not in known:
+                raise ArgumentError(f"{name}: expected {' or '.join(known)}, got {getattr(self, name)!r}")
+
+
+def best_precision() -> str:
+    """``"bfloat16"`` where the accelerator, or else the processor, multiplies it natively; ``"float32"`` elsewhere."""
+    import torch
+
+    from ..attention._backends._native import isas
+
+    native = torch.cuda.is_bf16_supported() if torch.cuda.is_available() else "avx512_bf16" in isas()
+    return "bfloat16" if native else "float32"

@@ -1,0 +1,31 @@
+"""Translators by size, for training: deep enough to be good, shallow where every written token must pass."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from ._settings import SIZES, Settings
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel, PreTrainedTokenizerFast
+
+
+def new_translator(tokenizer: PreTrainedTokenizerFast, settings: Settings) -> PreTrainedModel:
+    """A `qkv.models.Translator` of ``settings.size`` with fresh weights, for this tokenizer."""
+    from ..models import Translator, TranslatorConfig
+
+    width, heads, encoder, decoder = SIZES[settings.size]
+    config = TranslatorConfig(
+        vocab_size=len(tokenizer),
+        hidden_size=width,
+        intermediate_size=4 * width,
+        encoder_layers=encoder,
+        decoder_layers=decoder,
+        num_attention_heads=heads,
+        dropout=settings.dropout,
+        pad_token_id=tokenizer.pad_token_id,
+        bos_token_id=tokenizer.bos_token_id,
+        eos_token_id=tokenizer.eos_token_id,
+        decoder_start_token_id=tokenizer.bos_token_id,
+    )
+    return Translator(config)

@@ -1,0 +1,141 @@
+"""Hugging Face's trainer on batches of about as many tokens each, with an exact validation loss."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+from torch.nn.functional import cross_entropy
+from torch.utils.data import DataLoader
+from transformers import Trainer
+
+from ..errors import TrainingError
+from ._batches import TokenBatches
+from ._collate import IGNORED
+from ._encoded import EncodedPairs
+
+
+class TokenTrainer(Trainer):
+    """A trainer whose updates come from `TokenBatches`, whatever the number of processes and accumulation steps.
+
+    The whole run is one epoch of ``max_steps`` updates to Hugging Face's trainer; `TokenBatches` passes over the data
+    as often as that takes. ``target_tokens`` counts the labels of this process's updates so far, over all processes.
+
+    Args:
+        tokens: of one update, padding counted.
+        **arguments: of ``transformers.Trainer``; ``train_dataset`` and ``eval_dataset`` are `EncodedPairs`.
+    """
+
+    def __init__(self, *, tokens: int, **arguments: Any) -> None:
+        super().__init__(**arguments)
+        self._tokens = tokens
+        self._network: Any = arguments["model"]
+        self.target_tokens = 0
+
+    def batches(self) -> TokenBatches:
+        """This process's share of every update."""
+        return TokenBatches(
+            self._pairs(self.train_dataset).lengths,
+            self._tokens,
+            self.args.max_steps,
+            seed=self.args.seed,
+            accumulate=self.args.gradient_accumulation_steps,
+            processes=self.args.world_size,
+            process=self.args.process_index,
+        )
+
+    def get_train_dataloader(self) -> DataLoader[Any]:
+        """Batches as `TokenBatches` cuts them: they are one process's already, so nothing divides them again."""
+        pinned = self.args.device.type == "cuda"
+        return DataLoader(
+            self._pairs(self.train_dataset),  # type: ignore[arg-type]
+            batch_sampler=self.batches(),
+            collate_fn=self.data_collator,
+            pin_memory=pinned,
+        )
+
+    def get_batch_samples(
+        self, epoch_iterator: Iterator[Any], num_batches: int, device: torch.device
+    ) -> tuple[list[Any], Any]:
+        """The batches of one update, and how many labels it has over all processes."""
+        samples, labels = super().get_batch_samples(epoch_iterator, num_batches, device)
+        self.target_tokens += int(labels or 0)
+        return samples, labels
+
+    def training_step(self, model: Any, inputs: dict[str, Any], num_items_in_batch: Any = None) -> torch.Tensor:
+        """One batch forward and backward.
+
+        Raises:
+            TrainingError: where the loss is not a number.
+        """
+        loss = super().training_step(model, inputs, num_items_in_batch)
+        if not torch.isfinite(loss):
+            raise TrainingError(
+                f"train: the loss is {loss.item()} at update {self.state.global_step + 1}. {self._advice()}"
+            )
+        return loss
+
+    def evaluate(
+        self, eval_dataset: Any = None, ignore_keys: list[str] | None = None, metric_key_prefix: str = "eval"
+    ) -> dict[str, float]:
+        """What `measure` gives, under names that the trainer keeps in its history: ``eval_loss``, ``eval_accuracy``."""
+        measured = self.measure(eval_dataset)
+        metrics = {f"{metric_key_prefix}_{name}": value for name, value in measured.items()}
+        self.log(dict(metrics))
+        self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
+        return metrics
+
+    def measure(self, pairs: Any = None) -> dict[str, float]:
+        """The mean over all labels of -log p, without smoothing and dropout, as ``loss``; and ``accuracy``, the share
+        of labels that the model finds likeliest. All processes together, each a share.
+
+        Args:
+            pairs: to measure on; otherwise those for validation.
+
+        Raises:
+            TrainingError: where the loss is not a number.
+        """
+        pairs = self._pairs(self.eval_dataset if pairs is None else pairs)
+        sums = torch.zeros(3, dtype=torch.float64)
+        batches = TokenBatches(
+            pairs.lengths,
+            self._tokens,
+            1 << 62,
+            seed=0,
+            processes=self.args.world_size,
+            process=self.args.process_index,
+        )
+        self._network.eval()
+        for _, rows in zip(range(batches.updates_a_pass), batches, strict=False):
+            sums += self._measured(self.data_collator([pairs[row] for row in rows]))
+        # The trainer's device carries the sum: some back ends, CUDA's among them, take no other.
+        loss, right, labels = self.accelerator.reduce(sums.to(self.args.device), reduction="sum").tolist()
+        if not math.isfinite(loss):
+            raise TrainingError(
+                f"train: the validation loss is {loss} at update {self.state.global_step}. {self._advice()}"
+            )
+        return {"loss": loss / labels, "accuracy": right / labels}
+
+    @torch.no_grad()
+    def _measured(self, batch: dict[str, Any]) -> torch.Tensor:
+        inputs = self._prepare_inputs(batch)
+        labels = inputs.pop("labels")
+        with self.accelerator.autocast():
+            logits = self._network(**inputs).logits.float()
+        there = labels != IGNORED
+        loss = cross_entropy(logits[there], labels[there], reduction="sum")
+        right = (logits[there].argmax(-1) == labels[there]).sum()
+        return torch.stack([loss.double(), right.double(), there.sum().double()]).cpu()
+
+    def _advice(self) -> str:
+        return (
+            f"The weights went astray: start a new run, with another --out and a lower --rate (it is "
+            f"{self.args.learning_rate:g}), a longer --warmup (it is {self.args.warmup_steps:g}) or --precision float32"
+        )
+
+    @staticmethod
+    def _pairs(dataset: Any) -> EncodedPairs:
+        assert isinstance(dataset, EncodedPairs)
+        return dataset

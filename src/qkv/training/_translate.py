@@ -1,0 +1,91 @@
+"""Texts through a translator: in batches of like length, in the order they came in."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
+
+from ..errors import ArgumentError, ModelError
+from ._tokenizer import tagged, target_languages
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+TOKENS = 2048
+"""Of the source in one batch, padding counted and beams not."""
+
+
+def translate(
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    texts: Sequence[str],
+    *,
+    to: str | None = None,
+    beams: int = 4,
+    report: Callable[[int, int], None] = lambda done, total: None,
+) -> list[str]:
+    """Translate each text, as one sentence.
+
+    Args:
+        to: the target language; None where the model has one only.
+        beams: hypotheses kept at each step; 1 takes the likeliest token each time.
+        report: called with how many texts are done, and how many there are.
+
+    Raises:
+        ArgumentError: for a language that the model does not write, or less than one beam.
+        ModelError: where the model does not translate (it has no decoder beside its encoder).
+    """
+    import torch
+
+    if not model.config.is_encoder_decoder:
+        raise ModelError(f"model {type(model).__name__} does not translate: it is no encoder-decoder")
+    if beams < 1:
+        raise ArgumentError(f"beams: expected 1 or more, got {beams}")
+    generate: Any = model.generate
+    encoded = tokenizer(tagged(tokenizer, texts, language(tokenizer, to)))["input_ids"]
+    answers = [""] * len(texts)
+    done = 0
+    for rows in _batches([len(ids) for ids in encoded]):
+        inputs = tokenizer.pad({"input_ids": [encoded[row] for row in rows]}, return_tensors="pt").to(model.device)
+        longest = inputs["input_ids"].shape[1]
+        with torch.inference_mode():
+            written = generate(
+                input_ids=inputs["input_ids"],
+                attention_mask=inputs["attention_mask"],
+                num_beams=beams,
+                do_sample=False,
+                max_new_tokens=3 * longest + 10,  # far more than a translation takes, so that nothing runs on for ever
+                **_limits(model),
+            )
+        for row, text in zip(rows, tokenizer.batch_decode(written, skip_special_tokens=True), strict=True):
+            answers[row] = text if texts[row].strip() else ""
+        done += len(rows)
+        report(done, len(texts))
+    return answers
+
+
+def language(tokenizer: PreTrainedTokenizerBase, to: str | None) -> str:
+    """The language that is meant, checked against what the model writes; "" where neither says."""
+    known = target_languages(tokenizer)
+    if to is None:
+        if len(known) > 1:
+            raise ArgumentError(f"to: this model translates into {', '.join(known)}: say which")
+        return known[0] if known else ""
+    if known and to not in known:
+        raise ArgumentError(f"to: expected {' or '.join(known)}, which this model translates into, got {to!r}")
+    return to
+
+
+def _batches(lengths: Sequence[int]) -> list[list[int]]:
+    """Rows by length, the longest first, so that what is too large for memory is known at once."""
+    batches: list[list[int]] = []
+    for row in sorted(range(len(lengths)), key=lambda row: -lengths[row]):
+        if not batches or (len(batches[-1]) + 1) * lengths[batches[-1][0]] > TOKENS:
+            batches.append([])
+        batches[-1].append(row)
+    return batches
+
+
+def _limits(model: PreTrainedModel) -> dict[str, Any]:
+    """A length that a model's configuration carries gives way to ours."""
+    return {"max_length": None} if model.generation_config.max_length is not None else {}

@@ -1,0 +1,109 @@
+"""``qkv train``, ``translate`` and ``evaluate``: from a file of two columns to translations and scores."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from made_corpus import SENTENCES, one_thread, write_table
+from qkv import ArgumentError, ModelError
+from qkv.cli._app import app
+
+TEN = SENTENCES[::15]
+SETTINGS = [
+    *("--size", "tiny", "--vocabulary", "340", "--tokens", "256", "--rate", "5e-3", "--warmup", "20"),
+    *("--dropout", "0", "--smoothing", "0"),
+]
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _one_thread() -> Iterator[None]:
+    with one_thread():
+        yield
+
+
+def run(*arguments: str, text: str | None = None) -> str:
+    result = CliRunner().invoke(app, list(arguments), input=text, catch_exceptions=False)
+    assert result.exit_code == 0, result.output
+    return result.stdout
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A translator that learned ten sentences by heart, from a .tsv in one command."""
+    folder = tmp_path_factory.mktemp("ten")
+    table = write_table(folder / "ten.tsv", TEN)
+    run(
+        "train", "translation", str(table), "--out", str(folder / "model"), "--every", "40", "--steps", "120", *SETTINGS
+    )
+    return folder / "model"
+
+
+def known(trained: Path) -> list[tuple[str, str]]:
+    """The sentences that it was trained on: a few of ten may have gone to the sets apart."""
+    from qkv.training import open_corpus
+
+    return open_corpus(trained / "data").pairs("train")
+
+
+def test_ten_sentences_are_learned_by_heart(trained: Path) -> None:
+    pairs = known(trained)
+    assert len(pairs) >= 7
+    text = "".join(f"{source}\n" for source, _ in pairs)
+    for beams in ("1", "4"):
+        answer = run("translate", "-", "--model", str(trained), "--to", "fr", "--beams", beams, text=text)
+        assert answer.splitlines() == [target for _, target in pairs]
+
+
+def test_one_sentence_an_argument_each(trained: Path) -> None:
+    (source, target), (other, answer) = known(trained)[:2]
+    assert run("translate", source, "", other, "--model", str(trained)).splitlines() == [target, "", answer]
+
+
+def test_scores(trained: Path, tmp_path: Path) -> None:
+    options = ["--model", str(trained), "--set", "train", "--beams", "1"]
+    text = run("evaluate", str(trained / "data"), *options, "--write", str(tmp_path / "out"))
+    assert re.search(r"train +\d+ +100\.0 +100\.0", text)
+    assert "tok:13a|smooth:exp" in text
+    assert (tmp_path / "out" / "train.txt").read_text().splitlines() == [target for _, target in known(trained)]
+    found = json.loads(run("evaluate", str(trained / "data"), *options, "--against", str(trained), "--json"))
+    assert found["scores"][0]["bleu"] == pytest.approx(100)
+    assert found["scores"][0]["against"]["p"] == 1
+
+
+def test_progress_is_told(trained: Path) -> None:
+    table = str(trained.parent / "ten.tsv")
+    again = run("train", "translation", table, "--out", str(trained), "--steps", "121", *SETTINGS)
+    assert re.search(r"en-fr: \d+ pairs; tiny, (float32|bfloat16), into", again)
+    assert re.search(r"update 121  validation loss \d\.\d{4}, [\d.]+% of tokens right", again)
+    assert "done: 121 updates; " in again
+
+
+def test_what_it_cannot_do(trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("QKV_CACHE", str(tmp_path))
+    with pytest.raises(ArgumentError, match="run `qkv data build translation --pair en-de`, or name DATA"):
+        run("train", "translation", "--pair", "en-de")
+    with pytest.raises(ArgumentError, match="--hours: expected a number above 0, got 0"):
+        run("train", "translation", "--hours", "0")
+    with pytest.raises(ArgumentError, match="to: expected fr, which this model translates into, got 'de'"):
+        run("translate", "A cat", "--model", str(trained), "--to", "de")
+    with pytest.raises(ArgumentError, match=r"--set: expected train, validation, test, which .* has, got 'book'"):
+        run("evaluate", str(trained / "data"), "--model", str(trained), "--set", "book")
+
+
+def test_a_run_that_is_not_over(tmp_path: Path) -> None:
+    (tmp_path / "checkpoints" / "500").mkdir(parents=True)
+    (tmp_path / "run.json").write_text("{}")
+    message = f"its training is not over, so there is no model yet; its last checkpoint is {tmp_path}/checkpoints/500"
+    with pytest.raises(ModelError, match=re.escape(message)):
+        run("translate", "A cat", "--model", str(tmp_path))
+
+
+def test_a_model_that_does_not_translate() -> None:
+    with pytest.raises(ModelError, match="model 'minilm' does not translate: it is an encoder, not an encoder-decoder"):
+        run("translate", "A cat", "--model", "minilm")

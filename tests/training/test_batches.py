@@ -1,0 +1,100 @@
+"""Updates by tokens: every sentence once a pass, within the budget, whatever the number of processes."""
+
+from __future__ import annotations
+
+import itertools
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from qkv.training._batches import TokenBatches
+from qkv.training._collate import IGNORED, Collate
+from qkv.training._encoded import NOTHING
+from qkv.training._loss import SmoothedLoss
+
+LENGTHS = st.lists(st.tuples(st.integers(1, 40), st.integers(1, 40)), min_size=1, max_size=60).map(np.array)
+
+
+@settings(max_examples=60, deadline=None)
+@given(lengths=LENGTHS, tokens=st.integers(1, 200), seed=st.integers(0, 9))
+def test_each_pass_has_every_sentence_once_within_the_budget(lengths: np.ndarray, tokens: int, seed: int) -> None:
+    a_pass = TokenBatches(lengths, tokens, 1, seed=seed).updates_a_pass
+    updates = list(TokenBatches(lengths, tokens, 3 * a_pass, seed=seed))
+    assert len(updates) == 3 * a_pass
+    for number in range(3):
+        rows = [row for update in updates[number * a_pass : (number + 1) * a_pass] for row in update]
+        assert sorted(rows) == list(range(len(lengths)))
+    for update in updates:
+        assert len(update) == 1 or len(update) * lengths[update].max() <= tokens
+
+
+@settings(max_examples=60, deadline=None)
+@given(lengths=LENGTHS, tokens=st.integers(1, 200), accumulate=st.integers(1, 3), processes=st.integers(1, 3))
+def test_shares_make_up_the_same_updates(lengths: np.ndarray, tokens: int, accumulate: int, processes: int) -> None:
+    whole = list(TokenBatches(lengths, tokens, 7, seed=3))
+    shares = [
+        list(TokenBatches(lengths, tokens, 7, seed=3, accumulate=accumulate, processes=processes, process=process))
+        for process in range(processes)
+    ]
+    assert all(len(share) == 7 * accumulate for share in shares)
+    for number, update in enumerate(whole):
+        parts = [share[number * accumulate : (number + 1) * accumulate] for share in shares]
+        rows = [row for row in itertools.chain(*itertools.chain(*parts)) if row != NOTHING]
+        assert sorted(rows) == sorted(update)
+        assert all(part for part in itertools.chain(*parts))
+
+
+def test_the_seed_and_the_pass_decide_the_order() -> None:
+    lengths = np.random.default_rng(0).integers(3, 30, (500, 2))
+    one, other = (list(TokenBatches(lengths, 300, 200, seed=seed)) for seed in (0, 1))
+    assert one == list(TokenBatches(lengths, 300, 200, seed=0))
+    assert one != other
+    a_pass = TokenBatches(lengths, 300, 1, seed=0).updates_a_pass
+    assert one[:a_pass] != one[a_pass : 2 * a_pass]
+
+
+def test_little_is_padding() -> None:
+    lengths = np.random.default_rng(0).integers(3, 40, (4000, 2))
+    lengths[:, 1] = (lengths[:, 0] * 1.2).astype(int)
+    updates = list(TokenBatches(lengths, 2000, 60, seed=0))
+    full = sum(len(update) * lengths[update].max() for update in updates)
+    assert sum(lengths[update].max(1).sum() for update in updates) > 0.95 * full
+
+
+def test_collate_moves_labels_right_and_pads() -> None:
+    rows = [(np.array([7, 8, 3]), np.array([5, 3])), (np.array([9, 3]), np.array([4, 6, 6, 3]))]
+    batch = Collate(pad=0, start=2)(rows)
+    assert batch["input_ids"].tolist() == [[7, 8, 3], [9, 3, 0]]
+    assert batch["attention_mask"].tolist() == [[1, 1, 1], [1, 1, 0]]
+    assert batch["labels"].tolist() == [[5, 3, IGNORED, IGNORED], [4, 6, 6, 3]]
+    assert batch["decoder_input_ids"].tolist() == [[2, 5, 3, 0], [2, 4, 6, 6]]
+    assert batch["decoder_attention_mask"].tolist() == [[1, 1, 0, 0], [1, 1, 1, 1]]
+
+
+def test_a_share_without_sentences_counts_nothing() -> None:
+    batch = Collate(pad=0, start=2)([(np.empty(0, np.int64), np.empty(0, np.int64))])
+    assert batch["attention_mask"].tolist() == [[1]]
+    logits = torch.randn(1, 1, 9, requires_grad=True)
+    loss = SmoothedLoss(0.1)(type("Output", (), {"logits": logits}), batch["labels"], 12)
+    loss.backward()
+    assert loss.item() == 0
+    assert not logits.grad.any()
+
+
+@pytest.mark.parametrize("smoothing", [0.0, 0.1])
+def test_the_loss_is_its_formula(smoothing: float) -> None:
+    torch.manual_seed(0)
+    logits, labels = torch.randn(2, 5, 11, dtype=torch.float64), torch.randint(0, 11, (2, 5))
+    labels[1, 3:] = IGNORED
+    log_p = logits.log_softmax(-1)
+    expected = 0.0
+    for row, column in itertools.product(range(2), range(5)):
+        if labels[row, column] != IGNORED:
+            true = log_p[row, column, labels[row, column]]
+            expected -= (1 - smoothing) * true + smoothing * log_p[row, column].mean()
+    output = type("Output", (), {"logits": logits})
+    assert SmoothedLoss(smoothing)(output, labels).item() == pytest.approx(expected.item() / 8, rel=1e-6)
+    assert SmoothedLoss(smoothing)(output, labels, 80).item() == pytest.approx(expected.item() / 80, rel=1e-6)
