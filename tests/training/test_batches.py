@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import itertools
+import platform
+import sys
 
 import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from torch.nn.functional import cross_entropy
 
 from qkv.training._batches import TokenBatches
 from qkv.training._collate import IGNORED, Collate
 from qkv.training._encoded import NOTHING
 from qkv.training._loss import SmoothedLoss
+from qkv.training._memory import keep_freed_memory
 
 LENGTHS = st.lists(st.tuples(st.integers(1, 40), st.integers(1, 40)), min_size=1, max_size=60).map(np.array)
 
@@ -84,6 +88,24 @@ def test_a_share_without_sentences_counts_nothing() -> None:
     assert not logits.grad.any()
 
 
+@pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16])
+@pytest.mark.parametrize("smoothing", [0.0, 0.1])
+def test_the_loss_and_its_gradient_are_pytorchs(smoothing: float, dtype: torch.dtype) -> None:
+    torch.manual_seed(0)
+    logits, labels = 3 * torch.randn(3, 50, 70, dtype=torch.float64), torch.randint(0, 70, (3, 50))
+    labels[2, 7:] = IGNORED
+    ours, theirs = logits.to(dtype).requires_grad_(), logits.to(dtype).double().requires_grad_()
+    loss = SmoothedLoss(smoothing)(type("Output", (), {"logits": ours}), labels, 9)
+    expected = cross_entropy(
+        theirs.flatten(0, 1), labels.flatten(), ignore_index=IGNORED, label_smoothing=smoothing, reduction="sum"
+    )
+    (2 * loss).backward()
+    (2 * expected / 9).backward()
+    within = 1e-12 if dtype == torch.float64 else 2**-7  # rounded twice
+    torch.testing.assert_close(loss.double(), expected / 9, rtol=min(within, 1e-6), atol=0)
+    torch.testing.assert_close(ours.grad.double(), theirs.grad, rtol=within, atol=within / 1000)
+
+
 @pytest.mark.parametrize("smoothing", [0.0, 0.1])
 def test_the_loss_is_its_formula(smoothing: float) -> None:
     torch.manual_seed(0)
@@ -98,3 +120,7 @@ def test_the_loss_is_its_formula(smoothing: float) -> None:
     output = type("Output", (), {"logits": logits})
     assert SmoothedLoss(smoothing)(output, labels).item() == pytest.approx(expected.item() / 8, rel=1e-6)
     assert SmoothedLoss(smoothing)(output, labels, 80).item() == pytest.approx(expected.item() / 80, rel=1e-6)
+
+
+def test_glibc_keeps_freed_memory() -> None:
+    assert keep_freed_memory() == (sys.platform == "linux" and platform.libc_ver()[0] == "glibc")

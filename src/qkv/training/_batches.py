@@ -30,9 +30,9 @@ class TokenBatches(Sampler[list[int]]):
         processes, process: how many share each update, and which one this is.
 
     >>> list(TokenBatches(np.array([[3, 4], [9, 8], [4, 2], [4, 4]]), tokens=12, updates=2, seed=0))
-    [[2, 0, 3], [1]]
+    [[1], [2, 0, 3]]
     >>> list(TokenBatches(np.array([[3, 4], [9, 8], [4, 2], [4, 4]]), 12, 2, seed=0, processes=2, process=1))
-    [[0], [-1]]
+    [[-1], [0]]
     """
 
     def __init__(

@@ -33,6 +33,7 @@ from ._collate import Collate
 from ._corpus import Corpus
 from ._encoded import EncodedPairs, digest, encode_all
 from ._loss import SmoothedLoss
+from ._memory import keep_freed_memory
 from ._plot import write_plot
 from ._settings import Settings
 from ._tensorboard import tensorboard
@@ -105,6 +106,7 @@ def train(
     for name, value in (("steps", updates), ("every", every), ("patience", patience), ("keep", keep)):
         if value < 1:
             raise ArgumentError(f"{name}: expected 1 or more, got {value}")
+    keep_freed_memory()
     checkpoints = Checkpoints(folder, keep)
     arguments = _arguments(settings, checkpoints.partial, updates, every, accumulate)
     with arguments.main_process_first(local=False, desc="the data"):
