@@ -59,9 +59,9 @@ class Frame:
 
     def problem(self, *tensors: Tensor | None) -> Problem:
         """Of query, key and value."""
-        query, key, value = (self.array(tensor) for tensor in tensors)
-        like = view(tensors[0], "query", gradients=True)
-        return Problem(query, key, value, like, self.leading, self.shape, self.plan)
+        views = [view(tensor, "tensor", gradients=True) for tensor in tensors]
+        query, key, value = (flatten(seen.data, self.shape.batches) for seen in views)
+        return Problem(query, key, value, views[0], self.leading, self.shape, self.plan)
 
     def rows(self, tensor: Tensor) -> Any:
         """A number for each query as a backend reads it: ``(batch, heads, N)``."""

@@ -59,7 +59,11 @@ def scaled_dot_product_attention(
         lifted = scaled_dot_product_attention(query, key, value, attn_mask, dropout_p, is_causal, scale)
         return lifted[0] if lifted.ndim == 3 and (attn_mask is None or attn_mask.ndim < 3) else lifted
     mask_lead = () if attn_mask is None else attn_mask.shape[:-2]
-    if enable_gqa:
+    four: list[Tensor] | None = None
+    if attn_mask is None and _fit(query, key, value, enable_gqa):  # the usual case takes as long as the rest together
+        lead, heads, key_heads = query.shape[:1], query.shape[1], key.shape[1]
+        four = [query, key, value]
+    elif enable_gqa:
         lead = torch.broadcast_shapes(query.shape[:-3], key.shape[:-3], value.shape[:-3], mask_lead[:-1])  # type: ignore[no-untyped-call]
         heads, key_heads = query.shape[-3], key.shape[-3]
         if value.shape[-3] != key_heads:
@@ -68,7 +72,7 @@ def scaled_dot_product_attention(
     else:
         whole = torch.broadcast_shapes(query.shape[:-2], key.shape[:-2], value.shape[:-2], mask_lead)  # type: ignore[no-untyped-call]
         lead, heads, key_heads = whole[:-1], whole[-1], whole[-1]
-    four = [
+    four = four or [
         x.expand(*lead, count, *x.shape[-2:]).reshape(math.prod(lead), count, *x.shape[-2:])
         for x, count in ((query, heads), (key, key_heads), (value, key_heads))
     ]
@@ -85,10 +89,18 @@ def scaled_dot_product_attention(
     seed = torch.randint(2**63 - 1, (), dtype=torch.int64) if dropout_p else None
     factor = 1 / math.sqrt(query.shape[-1]) if scale is None else float(scale)
     numbers = (bool(is_causal), factor, float(dropout_p))
-    operator = torch.ops.qkv.attention if torch.compiler.is_compiling() else Attention.apply
+    learns = torch.is_grad_enabled() and any(x is not None and x.requires_grad for x in (*four, bias))
+    operator = Attention.apply if learns and not torch.compiler.is_compiling() else torch.ops.qkv.attention
     output, _ = operator(*four, mask, bias, seed, *numbers)  # type: ignore[no-untyped-call]
     result: Tensor = output.reshape(*lead, heads, *output.shape[-2:])
     return result
+
+
+def _fit(query: Tensor, key: Tensor, value: Tensor, grouped: bool) -> bool:
+    """Whether arrays are what the operator takes already: four axes, nothing to broadcast."""
+    if query.ndim != 4 or query.shape[0] != key.shape[0] or key.shape[:2] != value.shape[:2]:
+        return False
+    return query.shape[1] == key.shape[1] or grouped
 
 
 def _autocast(*tensors: Tensor | None) -> list[Tensor]:
