@@ -171,3 +171,20 @@ def test_nothing_of_the_size_of_all_pairs_is_kept_for_the_backward_pass() -> Non
         loss = model(torch.ones(1, length, dtype=torch.int64), attention_mask=mask).logits.square().mean()
     loss.backward()
     assert 0 < largest < length * length / 4
+
+
+@pytest.mark.parametrize("name", families("llama", "t5", "gpt_oss"))
+def test_on_a_device_that_the_kernel_does_not_read(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    model = trained(name, "qkv")
+    want, given = gradients(model, name), batch(name)[0]
+    with torch.no_grad():
+        weights = model(**given, output_attentions=True)
+    monkeypatch.setattr("qkv.attention._arrays.kernel_reads", lambda tensor: False)
+    found = gradients(model, name)
+    for path, gradient in want.items():
+        torch.testing.assert_close(found[path], gradient, rtol=1e-4, atol=1e-5, msg=path)
+    with torch.no_grad(), qkv.capture(model, keep="statistics") as capture:
+        there = model(**given, output_attentions=True)
+    field = "encoder_attentions" if name == "t5" else "attentions"
+    torch.testing.assert_close(getattr(there, field), getattr(weights, field), rtol=1e-4, atol=1e-5)
+    assert capture.trace.attentions

@@ -83,7 +83,7 @@ def _mask(mask: Any) -> Any:
     """A mask that combines, and that goes with either framework."""
     if isinstance(mask, np.ndarray):
         mask = ArrayMask(mask)
-        mask.framework = None
+        mask.owner = None
     return mask
 
 

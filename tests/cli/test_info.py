@@ -75,6 +75,9 @@ def test_a_call_of_ones_own() -> None:
     assert called["keys"] == "9.6% within bounds, the others are skipped"
     assert called["mask"] == "an array of booleans read block by block"
     assert called["statistics"].startswith("lse, top_k, received; ")
+    called = json.loads(run("--json", "--explain", "device=cuda", "mask=causal"))["call"]
+    assert called["kernel"] == "PyTorch on cuda"
+    assert called["path"].startswith("output: torch.nn.functional.scaled_dot_product_attention, is_causal=True")
 
 
 @pytest.mark.parametrize(

@@ -75,33 +75,26 @@ class AttentionCall:
         in the output alone.
         """
         seed = int(torch.randint(2**63 - 1, ())) if self.dropout else None
-        query, key, value = on_cpu(self.query), on_cpu(self.key), on_cpu(self.value)
         asked = {**self._options(), **statistics, "dropout": self.dropout, "seed": seed}
-        seen = seen_in(query, key, value, **asked)
-        seen.output = seen.output.to(self.query.device)
-        return seen
+        return seen_in(self.query, self.key, self.value, **asked)
 
     def weights(self, lse: Tensor) -> Tensor:
         """All weights ``(B, H, N, M)`` in the query's dtype, for a caller that asked its model for them."""
         with torch.no_grad():
-            found: Tensor = weights(on_cpu(self.query), on_cpu(self.key), lse=lse, **self._options())
-        return found.to(self.query.device, self.query.dtype)
+            found: Tensor = weights(self.query, self.key, lse=lse, **self._options())
+        return found.to(self.query.dtype)
 
     def mask(self) -> Any:
         """The mask for `qkv.attend`."""
-        allowed = on_cpu(self.allowed)
-        return allowed if self.runs is None else self.runs if allowed is None else self.runs & allowed
+        if self.runs is None or self.allowed is None:
+            return self.allowed if self.runs is None else self.runs
+        return self.runs & self.allowed
 
     def _options(self) -> dict[str, Any]:
         return {
             "mask": self.mask(),
-            "bias": on_cpu(self.bias),
+            "bias": self.bias,
             "scale": self.scale,
             "softcap": self.softcap,
-            "sink": on_cpu(self.sink),
+            "sink": self.sink,
         }
-
-
-def on_cpu(tensor: Tensor | None) -> Any:
-    """The tensor where the kernel reads it."""
-    return None if tensor is None else tensor.cpu()

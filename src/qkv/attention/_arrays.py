@@ -40,17 +40,34 @@ class View(NamedTuple):
     """An array as NumPy sees it.
 
     `data` shares the caller's memory, in its own strides; `dtype` is the name of the caller's dtype, and where that is
-    bfloat16 `data` is uint16, because NumPy alone has no such type. `native` is the caller's own dtype object.
+    bfloat16 `data` is uint16, because NumPy alone has no such type. `native` is the caller's own dtype object. Of a
+    tensor that the kernel does not read, `data` is the tensor itself, without its history.
     """
 
-    data: NDArray[Any]
+    data: Any
     dtype: str
     framework: Framework
     native: Any
+    device: str = "cpu"
+
+    @property
+    def owner(self) -> str:
+        """Framework and device: what is computed with has one owner."""
+        return self.framework if self.device == "cpu" else f"{self.framework} on {self.device}"
+
+    @property
+    def by_torch(self) -> bool:
+        """Whether torch computes with it, and not our kernel."""
+        return is_tensor(self.data)
 
 
-def view(array: object, name: str, *, gradients: bool = False) -> View:
-    """See `array` through NumPy.
+def kernel_reads(tensor: torch.Tensor) -> bool:
+    """Whether our kernel computes with a tensor; torch's operations do with all others."""
+    return tensor.device.type == "cpu"
+
+
+def view(array: object, name: str, *, gradients: bool = False, devices: bool = False) -> View:
+    """See `array` through NumPy; with `devices` a tensor that lies elsewhere as it is.
 
     Raises:
         ArgumentError: for what is neither a NumPy array nor a dense CPU tensor, and for tensors that require gradients
@@ -68,7 +85,7 @@ def view(array: object, name: str, *, gradients: bool = False) -> View:
     if is_tensor(array):
         if not gradients:
             refuse_gradients(array, name)
-        return _view_of_tensor(array, name)
+        return _view_of_tensor(array, name, devices=devices)
     hint = "; convert it with numpy.asarray(..., dtype=numpy.float32)" if isinstance(array, list | tuple) else ""
     raise ArgumentError(f"{name}: expected a NumPy array or a torch tensor, got {type(array).__name__}{hint}")
 
@@ -78,10 +95,11 @@ def _name_of(dtype: np.dtype[Any]) -> str:
     return str(dtype.name)  # NumPy puts it together anew each time
 
 
-def _view_of_tensor(tensor: torch.Tensor, name: str) -> View:
+def _view_of_tensor(tensor: torch.Tensor, name: str, *, devices: bool) -> View:
     import torch
 
-    if tensor.device.type != "cpu":
+    elsewhere = devices and not kernel_reads(tensor)
+    if tensor.device.type != "cpu" and not elsewhere:
         raise ArgumentError(f"{name}: expected a tensor on the CPU, got one on {tensor.device}; move it with .cpu()")
     if tensor.layout is not torch.strided or tensor.is_quantized or tensor.is_nested:
         what, how = f"layout {tensor.layout}", "convert it with .to_dense()"
@@ -91,6 +109,8 @@ def _view_of_tensor(tensor: torch.Tensor, name: str) -> View:
             what, how = "a nested one", "pad it with torch.nested.to_padded_tensor and mask with qkv.Padding(lengths)"
         raise ArgumentError(f"{name}: expected a dense tensor, got {what}; {how}")
     dtype = str(tensor.dtype).removeprefix("torch.")
+    if elsewhere:
+        return View(tensor.detach(), dtype, "torch", tensor.dtype, str(tensor.device))
     try:
         if dtype == "bfloat16":
             return View(tensor.detach().view(torch.int16).numpy().view(np.uint16), dtype, "torch", tensor.dtype)
@@ -120,8 +140,18 @@ def learned(array: object) -> torch.Tensor | None:
     return array if is_tensor(array) and array.requires_grad else None
 
 
-def usable(data: NDArray[Any]) -> NDArray[Any]:
+def host(data: Any) -> NDArray[Any]:
+    """A view's data where NumPy can compute with it."""
+    if not is_tensor(data):
+        array: NDArray[Any] = data
+        return array
+    return data.detach().cpu().numpy()
+
+
+def usable(data: Any) -> Any:
     """The array itself where a backend can walk it (last axis contiguous, aligned, native), else a copy."""
+    if is_tensor(data):
+        return data
     size = data.dtype.itemsize
     if data.flags.c_contiguous and data.flags.aligned and data.dtype.isnative:
         return data
@@ -135,15 +165,20 @@ def real(dtype: str) -> Literal["float32", "float64"]:
     return "float64" if dtype == "float64" else "float32"
 
 
-def widen(data: NDArray[Any], dtype: str) -> NDArray[Any]:
+def widen(data: Any, dtype: str) -> Any:
     """A view's data as float32, or float64 if that is what it is; without a copy where it is so already."""
+    if is_tensor(data):
+        return data.to(getattr(sys.modules["torch"], real(dtype)))
     if dtype == "bfloat16":
         return (data.astype(np.uint32) << 16).view(np.float32)
     return data.astype(real(dtype), copy=False)
 
 
-def narrow(values: NDArray[Any], into: NDArray[Any], dtype: str) -> None:
+def narrow(values: NDArray[Any], into: Any, dtype: str) -> None:
     """Write float32 or float64 values into an array of `dtype`, rounding to nearest, ties to even."""
+    if is_tensor(into):
+        into.copy_(sys.modules["torch"].from_numpy(values))
+        return
     if dtype != "bfloat16" or into.dtype != np.uint16:
         into[...] = values
         return
@@ -152,12 +187,14 @@ def narrow(values: NDArray[Any], into: NDArray[Any], dtype: str) -> None:
     into[...] = np.where(np.isnan(values), 0x7FC0, rounded)
 
 
-def empty(shape: tuple[int, ...], dtype: str, like: View) -> tuple[Array, NDArray[Any]]:
-    """A new array in the framework of `like`, and the NumPy view through which it is filled."""
+def empty(shape: tuple[int, ...], dtype: str, like: View) -> tuple[Array, Any]:
+    """A new array in the framework of `like`, and the view through which it is filled."""
     if like.framework == "torch":
         import torch
 
-        tensor = torch.empty(shape, dtype=getattr(torch, dtype), device="cpu")
+        tensor = torch.empty(shape, dtype=getattr(torch, dtype), device=like.device)
+        if like.by_torch:
+            return tensor, tensor
         return tensor, tensor.view(torch.int16).numpy().view(np.uint16) if dtype == "bfloat16" else tensor.numpy()
     array = np.empty(shape, dtype=like.native if dtype == "bfloat16" else dtype)
     return array, array.view(np.uint16) if dtype == "bfloat16" else array
@@ -170,8 +207,15 @@ def give(values: NDArray[Any], dtype: str, like: View) -> Array:
     return array
 
 
-def fitted(values: NDArray[Any], dtype: str) -> NDArray[Any]:
+def fitted(values: Any, dtype: str) -> Any:
     """Real numbers as float32 or float64, where what is finite stays finite: only -inf itself means masked."""
+    if is_tensor(values):
+        torch = sys.modules["torch"]
+        wanted = getattr(torch, dtype)
+        if torch.finfo(values.dtype).max > torch.finfo(wanted).max:
+            largest = torch.finfo(wanted).max
+            values = values.clamp(-largest, largest).where(~values.isinf(), values)
+        return values.to(wanted)
     if values.dtype == dtype:
         return values
     largest = np.finfo(dtype).max
@@ -182,9 +226,10 @@ def fitted(values: NDArray[Any], dtype: str) -> NDArray[Any]:
 def numbers(values: object, name: str) -> NDArray[np.float64]:
     """A parameter of a bias (slopes, a table): any real numbers, lists too, as float64."""
     if is_array(values):
-        seen = view(values, name, gradients=True)
+        seen = view(values.cpu() if is_tensor(values) else values, name, gradients=True)
         if seen.dtype == "bfloat16":
-            return widen(seen.data, "bfloat16").astype(np.float64)
+            wide: NDArray[np.float64] = widen(seen.data, "bfloat16").astype(np.float64)
+            return wide
         values = seen.data
     try:
         array = np.asarray(values)
@@ -198,6 +243,7 @@ def numbers(values: object, name: str) -> NDArray[np.float64]:
 def integers(values: object, name: str) -> NDArray[np.int64]:
     """A parameter of a mask (lengths, document ids): any integers, lists too, as int64."""
     try:
+        values = values.cpu() if is_tensor(values) else values
         array = view(values, name).data if is_array(values) else np.asarray(values)
         if array.dtype.kind not in "iu" and array.size:
             raise TypeError

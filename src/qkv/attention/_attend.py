@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any, SupportsFloat
 
 from .._typing import Array
-from ._backends._choose import explain, run
+from ._backends._choose import explain
 from ._biases import Bias, as_bias
 from ._mask import Mask
 from ._observation import STATISTICS, Observation, Request
@@ -39,7 +39,7 @@ def attend(
 
     Args:
         query: ``(*batch, heads, N, head_dim)``; 2-D is one head, 3-D is heads (not batch). float16, bfloat16, float32
-            or float64; a NumPy array or a CPU torch tensor.
+            or float64; a NumPy array or a torch tensor.
         key: ``(*batch, key_heads, M, head_dim)``; `key_heads` divides `heads` (grouped-query attention).
         value: ``(*batch, key_heads, M, value_dim)``.
         mask: who may attend: `Causal`, `Window`, `Padding`, `Documents`, `ExceptSelf`, their combinations with ``&``,
@@ -84,8 +84,9 @@ def attend(
         dropout=dropout,
         seed=seed,
         gradients=True,
+        devices=True,
     )
-    return _computed(problem, Request(), query, key, value, sink, bias, lse=False)["output"]
+    return _computed(problem, _OUTPUT, query, key, value, sink, bias)["output"]
 
 
 def observe(
@@ -158,11 +159,14 @@ def observe(
     )
 
 
+_OUTPUT = Request(lse=False)
+
+
 def seen_in(query: Array, key: Array, value: Array, *, bias: Bias | Array | None, **options: Any) -> Observation:
     """`attend` and `observe` in one: with dropout too, of which logsumexp and statistics know nothing."""
     request = Request(**{name: options.pop(name) for name in list(options) if name in STATISTICS})
     bias = None if bias is None else as_bias(bias)
-    problem = prepare(query, key, value, bias=bias, **options, align=request.align, gradients=True)
+    problem = prepare(query, key, value, bias=bias, **options, align=request.align, gradients=True, devices=True)
     return Observation(**_computed(problem, request, query, key, value, options["sink"], bias))
 
 
@@ -174,22 +178,19 @@ def _computed(
     value: Array,
     sink: Array | None,
     bias: Bias | None,
-    lse: bool = True,
 ) -> dict[str, Any]:
     """What was asked for, by name; differentiable where the caller's tensors ask for that."""
-
-    def compute(lse: bool) -> dict[str, Any]:
-        found, outputs = request.allocate(problem, output=problem.dtype, lse=lse)
-        run(problem, outputs)
-        return found
-
     if problem.like.framework == "torch":
         from ._autograd import learning, with_history
 
+        if problem.like.by_torch:
+            from ._device import computed
+
+            return computed(problem, request, query, key, value, sink, bias)
         tensors = learning(problem, query, key, value, sink, bias)
         if tensors is not None:
-            return with_history(lambda: compute(True), problem, tensors)
-    return compute(lse)
+            return with_history(lambda: request.found_in(problem, lse=True), problem, tensors)
+    return request.found_in(problem)
 
 
 def explained(query: Array, key: Array, value: Array, **options: Any) -> dict[str, str]:
@@ -204,6 +205,10 @@ def explained(query: Array, key: Array, value: Array, **options: Any) -> dict[st
     asked = {name: options.pop(name) for name in list(options) if name in STATISTICS}
     request = Request(**asked)
     plain = {"mask": None, "bias": None, "scale": None, "softcap": None, "sink": None}
-    problem = prepare(query, key, value, **{**plain, **options}, align=request.align)
+    problem = prepare(query, key, value, **{**plain, **options}, align=request.align, devices=True)
     _, outputs = request.allocate(problem, output=problem.dtype)
+    if problem.like.by_torch:
+        from . import _device
+
+        return _device.explain(problem, request, outputs)
     return explain(problem, outputs)

@@ -59,17 +59,17 @@ class Frame:
 
     def problem(self, *tensors: Tensor | None) -> Problem:
         """Of query, key and value."""
-        views = [view(tensor, "tensor", gradients=True) for tensor in tensors]
+        views = [view(tensor, "tensor", gradients=True, devices=True) for tensor in tensors]
         query, key, value = (flatten(seen.data, self.shape.batches) for seen in views)
         return Problem(query, key, value, views[0], self.leading, self.shape, self.plan)
 
     def rows(self, tensor: Tensor) -> Any:
         """A number for each query as a backend reads it: ``(batch, heads, N)``."""
-        return view(tensor.contiguous(), "tensor", gradients=True).data.reshape(*self.shape.flat[:3])
+        return view(tensor.contiguous(), "tensor", gradients=True, devices=True).data.reshape(*self.shape.flat[:3])
 
     def array(self, tensor: Tensor | None) -> Any:
         """``(*leading, length, dim)`` as a backend reads it."""
-        return flatten(view(tensor, "tensor", gradients=True).data, self.shape.batches)
+        return flatten(view(tensor, "tensor", gradients=True, devices=True).data, self.shape.batches)
 
     def flat(self, tensor: Tensor) -> Tensor:
         """The same as a tensor that autograd sees."""
@@ -173,6 +173,8 @@ def gradients(
     if grad_output is None:
         grad_output = torch.zeros_like(output)
     problem = frame.problem(*tensors[:3])
+    if problem.like.by_torch:
+        return _on_device(frame, grad_output, grad_lse, lse, (*tensors,))
     plan, real = problem.plan, problem.real
     found: list[Tensor | None] = []
 
@@ -200,6 +202,20 @@ def gradients(
     return [
         gradient.view(tensor.shape).to(tensor.dtype) if want and gradient is not None and tensor is not None else None
         for gradient, tensor, want in zip(found, tensors, wanted, strict=True)
+    ]
+
+
+def _on_device(
+    frame: Frame, grad_output: Tensor, grad_lse: Tensor | None, lse: Tensor, tensors: Tensors
+) -> list[Tensor | None]:
+    """First derivatives in torch operations, of whatever may have any."""
+    if grad_output.device.type == "meta":
+        return [None if tensor is None else torch.empty_like(tensor) for tensor in tensors]
+    back = frame.flat(grad_output), (torch.zeros_like(lse) if grad_lse is None else grad_lse)
+    found = _torch.gradients(frame.inputs(tensors), frame.plan, back[0], back[1].reshape(back[0].shape[:3]))
+    return [
+        None if tensor is None else found[name].reshape(tensor.shape).to(tensor.dtype)
+        for name, tensor in zip(names_of(tensors), tensors, strict=True)
     ]
 
 

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from .._typing import Array
 from ..errors import ArgumentError
-from ._arrays import Framework, check_count, describe, fitted, is_array, learned, numbers, view, widen
+from ._arrays import check_count, describe, fitted, host, is_array, learned, numbers, view, widen
 from ._plan import BiasTerm
 from ._scores import Align, ScoreShape, check_align, check_broadcast
 
@@ -49,8 +49,8 @@ class Bias:
         of size 1 where it is broadcast."""
         raise AssertionError(type(self))
 
-    def _frameworks(self) -> set[Framework]:
-        """The frameworks of the arrays in it; they have to be the query's."""
+    def _owners(self) -> set[str]:
+        """Who owns the arrays in it: see `View`; it has to be the query's."""
         return set()
 
     def __add__(self, other: Bias | Array) -> Bias:
@@ -238,14 +238,14 @@ class KeyBias(Bias):
             )
 
     def __repr__(self) -> str:
-        return f"KeyBias({_numbers(self._array.values)})"
+        return f"KeyBias({_numbers(host(self._array.values))})"
 
-    def _dense(self, shape: ScoreShape) -> NDArray[Any]:
+    def _dense(self, shape: ScoreShape) -> Any:
         check_broadcast(self._array.values.shape, shape.full[:-2] + shape.full[-1:], "KeyBias", "(batch, heads, M)")
         return self._array.values[..., None, :]
 
     def _matrix(self, shape: ScoreShape) -> NDArray[np.float64]:
-        return self._dense(shape).astype(np.float64)
+        return host(self._dense(shape)).astype(np.float64)
 
     def _terms(self, shape: ScoreShape, dtype: str) -> Iterator[BiasTerm]:
         yield "array", shape.broadcast(fitted(self._dense(shape), dtype), "KeyBias")
@@ -261,7 +261,7 @@ class ArrayBias(Bias):
     Arrays given as ``bias=`` or added to biases become this by themselves.
     """
 
-    __slots__ = ("_given", "_name", "framework", "tensor")
+    __slots__ = ("_given", "_name", "owner", "tensor")
 
     def __init__(self, values: object, name: str = "bias") -> None:
         if not is_array(values):
@@ -271,28 +271,28 @@ class ArrayBias(Bias):
         self.tensor = learned(values)
         if self.tensor is not None and 0 in self.tensor.stride():
             values = self.tensor = self.tensor.contiguous()  # a gradient for each of its numbers
-        seen = view(values, name, gradients=True)
+        seen = view(values, name, gradients=True, devices=True)
         if not seen.dtype.startswith(("float", "bfloat")):
             hint = "; give boolean masks as mask=" if seen.dtype == "bool" else ""
             raise ArgumentError(f"{name}: expected floats, which are added to the scores, got {seen.dtype}{hint}")
         self._given, self._name = values, name
-        self.framework: Framework = seen.framework
+        self.owner = seen.owner
 
     @property
-    def values(self) -> NDArray[Any]:
+    def values(self) -> Any:
         """The numbers, float32 or float64; those of a tensor that is being learned, as it is now."""
-        seen = view(self._given, self._name, gradients=True)
+        seen = view(self._given, self._name, gradients=True, devices=True)
         return widen(seen.data, seen.dtype)
 
     def __repr__(self) -> str:
-        return f"ArrayBias({_numbers(self.values)})"
+        return f"ArrayBias({_numbers(host(self.values))})"
 
-    def _frameworks(self) -> set[Framework]:
-        return {self.framework}
+    def _owners(self) -> set[str]:
+        return {self.owner}
 
     def _matrix(self, shape: ScoreShape) -> NDArray[np.float64]:
         check_broadcast(self.values.shape, shape.full, "bias", "(batch, heads, N, M)")
-        return np.atleast_2d(self.values).astype(np.float64)
+        return np.atleast_2d(host(self.values)).astype(np.float64)
 
     def _terms(self, shape: ScoreShape, dtype: str) -> Iterator[BiasTerm]:
         yield "array", shape.broadcast(fitted(self.values, dtype), "bias")
@@ -323,8 +323,8 @@ class Sum(Bias):
         yield from self.left._leaves(shape)
         yield from self.right._leaves(shape)
 
-    def _frameworks(self) -> set[Framework]:
-        return self.left._frameworks() | self.right._frameworks()
+    def _owners(self) -> set[str]:
+        return self.left._owners() | self.right._owners()
 
 
 def _leaf(values: Tensor, shape: ScoreShape) -> Tensor:

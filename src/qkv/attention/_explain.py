@@ -9,13 +9,16 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ._backends import Outputs
 from ._plan import DType, Plan
+
+if TYPE_CHECKING:
+    from ._prepare import Problem
 
 log = logging.getLogger("qkv")
 
@@ -62,8 +65,22 @@ def explained(
         "path": told["path"],
         "keys": _keys(plan, key.shape[2]),
         "mask": _read(plan),
-        "bias": " + ".join(_BIASES[term[0]] for term in plan.bias) or "none",
+        "bias": _added(plan),
         "statistics": _statistics(outputs, told),
+    }
+
+
+def explained_by_torch(problem: Problem, outputs: Outputs, path: str) -> dict[str, str]:
+    """The same of a call that torch computes, on a device of its own."""
+    arrays = problem.query, problem.key, problem.value
+    shapes = [tuple(array.shape) for array in arrays]
+    return {
+        "call": f"{problem.dtype}, query {shapes[0]}, key {shapes[1]}, value {shapes[2]}",
+        "kernel": f"PyTorch on {problem.like.device}",
+        "path": path,
+        "mask": _read(problem.plan),
+        "bias": _added(problem.plan),
+        "statistics": _asked(outputs),
     }
 
 
@@ -89,12 +106,19 @@ def _read(plan: Plan) -> str:
     return f"{' and '.join(kinds)} read block by block" if kinds else "none read: bounds say everything"
 
 
+def _added(plan: Plan) -> str:
+    return " + ".join(_BIASES[term[0]] for term in plan.bias) or "none"
+
+
+def _asked(outputs: Outputs) -> str:
+    names = {**_STATISTICS, **{name: name for name in _KEPT}}
+    return ", ".join(text for name, text in names.items() if getattr(outputs, name) is not None) or "none"
+
+
 def _statistics(outputs: Outputs, told: Mapping[str, Any]) -> str:
-    found = [text for name, text in _STATISTICS.items() if getattr(outputs, name) is not None]
-    kept = [name for name in _KEPT if getattr(outputs, name) is not None]
-    if not kept:
-        return ", ".join(found) or "none"
-    return f"{', '.join(found + kept)}; the last keep a strip of {told['kept_bytes'] / 2**20:.1f} MiB a thread"
+    if outputs.received is None and outputs.block_map is None:
+        return _asked(outputs)
+    return f"{_asked(outputs)}; the last keep a strip of {told['kept_bytes'] / 2**20:.1f} MiB a thread"
 
 
 def _count(number: int, what: str) -> str:

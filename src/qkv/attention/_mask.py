@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from .._typing import Array
 from ..errors import ArgumentError
-from ._arrays import Framework, describe, is_array, view
+from ._arrays import describe, host, is_array, view
 from ._bounds import Bounds
 from ._scores import ScoreShape, check_broadcast
 
@@ -56,8 +56,8 @@ class Mask:
         """The same as intervals and a program."""
         raise AssertionError(type(self))
 
-    def _frameworks(self) -> set[Framework]:
-        """The frameworks of the boolean arrays in it; they have to be the query's."""
+    def _owners(self) -> set[str]:
+        """Who owns the boolean arrays in it: see `View`; it has to be the query's."""
         return set()
 
     def _is_small(self) -> bool:
@@ -100,7 +100,7 @@ class ArrayMask(Mask):
     Causal() & ArrayMask([[True, False], [False, True]])
     """
 
-    __slots__ = ("framework", "values")
+    __slots__ = ("owner", "values")
 
     def __init__(self, values: Array | list[Any], name: str = "mask") -> None:
         if not is_array(values) and not isinstance(values, list):
@@ -113,27 +113,27 @@ class ArrayMask(Mask):
             raise ArgumentError(f"{name}: expected booleans in rows of one length, got {describe(values)}") from None
         if listed is not None and not listed.size:
             listed = listed.astype(bool)
-        seen = view(values if listed is None else listed, name)
+        seen = view(values if listed is None else listed, name, devices=True)
         if seen.dtype != "bool":
             hint = "give additive masks (0 and -inf) as bias=" if "float" in seen.dtype else "convert it with != 0"
             raise ArgumentError(f"{name}: expected booleans, True where a query may attend, got {seen.dtype}; {hint}")
-        self.values: NDArray[np.bool_] = seen.data
-        self.framework: Framework | None = None if isinstance(values, list) else seen.framework
+        self.values: Any = seen.data
+        self.owner: str | None = None if isinstance(values, list) else seen.owner
 
     def __repr__(self) -> str:
-        return f"ArrayMask({short_list(self.values)})"
+        return f"ArrayMask({short_list(host(self.values))})"
 
     def __eq__(self, other: object) -> bool:
-        return isinstance(other, ArrayMask) and np.array_equal(self.values, other.values)
+        return isinstance(other, ArrayMask) and np.array_equal(host(self.values), host(other.values))
 
     __hash__ = None  # type: ignore[assignment]
 
-    def _frameworks(self) -> set[Framework]:
-        return set() if self.framework is None else {self.framework}
+    def _owners(self) -> set[str]:
+        return set() if self.owner is None else {self.owner}
 
     def _matrix(self, shape: ScoreShape) -> NDArray[np.bool_]:
         check_broadcast(self.values.shape, shape.full, "mask", "(batch, heads, N, M)")
-        return np.atleast_2d(self.values)
+        return np.atleast_2d(host(self.values))
 
     def _bounds(self, shape: ScoreShape) -> Bounds:
         return Bounds.everything(shape.queries, shape.keys, (("array", shape.broadcast(self.values, "mask")),))
@@ -144,8 +144,8 @@ class _Pair(Mask):
     left: Mask
     right: Mask
 
-    def _frameworks(self) -> set[Framework]:
-        return self.left._frameworks() | self.right._frameworks()
+    def _owners(self) -> set[str]:
+        return self.left._owners() | self.right._owners()
 
     def _is_small(self) -> bool:
         return self.left._is_small() and self.right._is_small()
@@ -192,8 +192,8 @@ class Not(Mask):
     def __repr__(self) -> str:
         return f"~({self.mask})" if isinstance(self.mask, _Pair) else f"~{self.mask}"
 
-    def _frameworks(self) -> set[Framework]:
-        return self.mask._frameworks()
+    def _owners(self) -> set[str]:
+        return self.mask._owners()
 
     def _is_small(self) -> bool:
         return self.mask._is_small()

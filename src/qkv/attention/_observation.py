@@ -10,6 +10,7 @@ from .._typing import Array
 from ..errors import ArgumentError
 from ._arrays import check_count, describe
 from ._backends import Outputs
+from ._backends._choose import run
 from ._prepare import Problem
 from ._scores import Align, check_align
 
@@ -70,7 +71,7 @@ class Observation:
 
 
 class Request:
-    """The statistics that a call asks for, checked, and the arrays that they fill."""
+    """What a call asks for beside the output, checked, and the arrays that it fills."""
 
     def __init__(
         self,
@@ -81,7 +82,9 @@ class Request:
         received: bool = False,
         block_map: int | tuple[int, int] | str = 0,
         distance: bool | Align = False,
+        lse: bool = True,
     ) -> None:
+        self.lse = lse
         self.rows = [name for name, wanted in (("entropy", entropy), ("max_score", max_score)) if wanted]
         self.top_k = check_count(top_k, "top_k")
         self.received = bool(received)
@@ -89,6 +92,17 @@ class Request:
         self.align: Align = check_align(distance, "distance") if isinstance(distance, str) else "bottom-right"
         if distance:
             self.rows.append("distance")
+
+    @property
+    def is_plain(self) -> bool:
+        """Whether the output is all that is asked for."""
+        return not (self.lse or self.rows or self.top_k or self.received or self.block_map)
+
+    def found_in(self, problem: Problem, *, lse: bool = False) -> dict[str, Any]:
+        """What was asked for, computed by the backend that fits; `lse` is for a backward pass too."""
+        found, outputs = self.allocate(problem, output=problem.dtype, lse=self.lse or lse)
+        run(problem, outputs)
+        return found
 
     def allocate(self, problem: Problem, *, output: str, lse: bool = True) -> tuple[dict[str, Any], Outputs]:
         """What the caller gets, by name, and the same memory as a backend fills it; `output` is the output's dtype."""

@@ -203,7 +203,7 @@ def merge(*partials: Partial, sink: Array | None = None) -> Partial:
     refuse_gradients(sink, "sink")
     like = view(partials[0].lse, "lse")
     lse = _stack([part.lse for part in partials])
-    logits = check_sink(sink, lse.shape[-2] if lse.ndim > 2 else 1, "float64", like.framework)
+    logits = check_sink(sink, lse.shape[-2] if lse.ndim > 2 else 1, "float64", like.owner)
     whole = _logsumexp(lse if logits is None else np.concatenate([lse, _as_piece(logits, lse)]))
     with np.errstate(invalid="ignore", divide="ignore"):
         share = np.where(lse == -np.inf, 0, np.exp(lse - whole))

@@ -19,10 +19,13 @@ from numpy.typing import NDArray
 DType: TypeAlias = Literal["float16", "bfloat16", "float32", "float64"]
 """The dtype of query, key and value. NumPy has no bfloat16 of its own: those arrays come as uint16 views."""
 
+Dense: TypeAlias = Any
+"""A NumPy array; a tensor where torch computes, on the device of the query."""
+
 MaskStep: TypeAlias = (
     tuple[Literal["interval"], NDArray[np.int32], NDArray[np.int32]]
     | tuple[Literal["equal"], NDArray[np.int32], NDArray[np.int32]]
-    | tuple[Literal["array"], NDArray[np.bool_]]
+    | tuple[Literal["array"], Dense]
     | tuple[Literal["and"]]
     | tuple[Literal["or"]]
     | tuple[Literal["not"]]
@@ -41,7 +44,7 @@ MaskStep: TypeAlias = (
 BiasTerm: TypeAlias = (
     tuple[Literal["alibi"], NDArray[Any], int]
     | tuple[Literal["relative"], NDArray[Any], int]
-    | tuple[Literal["array"], NDArray[Any]]
+    | tuple[Literal["array"], Dense]
 )
 """One of the terms that add up to the bias; values are float32 (float64 where the query is float64).
 
@@ -77,7 +80,7 @@ class Plan:
     bias: tuple[BiasTerm, ...] = ()
     scale: float = 1.0
     softcap: float = 0.0
-    sink: NDArray[Any] | None = None
+    sink: Dense | None = None
     offset: int = 0
     dropout: float = 0.0
     seed: int = 0

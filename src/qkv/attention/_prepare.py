@@ -11,13 +11,11 @@ from functools import lru_cache
 from typing import Any, SupportsFloat, TypeAlias, cast
 
 import numpy as np
-from numpy.typing import NDArray
 
 from .._typing import Array
 from ..errors import ArgumentError
 from ._arrays import (
     FLOATS,
-    Framework,
     View,
     check_number,
     describe,
@@ -49,16 +47,16 @@ class Problem:
     """What is to be computed, for a backend.
 
     Attributes:
-        query, key, value: NumPy views, ``(batch, heads, length, dim)``; see `View` for bfloat16.
+        query, key, value: NumPy views, ``(batch, heads, length, dim)``, or tensors on a device; see `View`.
         like: the query as the caller gave it: results are of its framework.
         leading: the caller's axes in front of the length: ``(*batch, heads)``, or ``()`` for 2-D input.
         shape: of the scores.
         plan: everything else.
     """
 
-    query: NDArray[Any]
-    key: NDArray[Any]
-    value: NDArray[Any]
+    query: Any
+    key: Any
+    value: Any
     like: View
     leading: tuple[int, ...]
     shape: ScoreShape
@@ -73,7 +71,7 @@ class Problem:
         """The dtype of statistics."""
         return real(self.like.dtype)
 
-    def new(self, *axes: int, dtype: str | None = None) -> tuple[Array, NDArray[Any]]:
+    def new(self, *axes: int, dtype: str | None = None) -> tuple[Array, Any]:
         """An uninitialised result ``(*leading, *axes)`` for the caller, and its view ``(batch, heads, *axes)``."""
         result, data = empty((*self.leading, *axes), dtype or self.real, self.like)
         return result, data.reshape(self.shape.batches, self.shape.heads, *axes)
@@ -96,20 +94,20 @@ def prepare(
     dropout: SupportsFloat = 0.0,
     seed: int | None = None,
     gradients: bool = False,
+    devices: bool = False,
 ) -> Problem:
     """Validate everything.
 
     Without `values`, where only statistics are wanted, they have no dimensions. With `gradients` the caller sees to
-    tensors that require them; otherwise they are refused.
+    tensors that require them; otherwise they are refused. With `devices` it sees to tensors that lie on another device.
     `total` is the number of keys in all where `key` is only a piece of them: the plan is made for all of them. Queries
     and keys may have different dimensions where `same_dim` is False (a score function of the caller's own).
 
     Raises:
         ArgumentError: naming the argument, what was expected and what came.
     """
-    views = {"query": view(query, "query", gradients=gradients), "key": view(key, "key", gradients=gradients)}
-    if values:
-        views["value"] = view(value, "value", gradients=gradients)
+    arrays = {"query": query, "key": key, **({"value": value} if values else {})}
+    views = {name: view(array, name, gradients=gradients, devices=devices) for name, array in arrays.items()}
     _check_kinds(views)
     like = views["query"]
     shapes = tuple((name, seen.data.shape) for name, seen in views.items())
@@ -133,7 +131,7 @@ def prepare(
             softcap=softcap,
             sink=sink,
             align=align,
-            framework=like.framework,
+            owner=like.owner,
         )
     flat = {name: flatten(seen.data, shape.batches) for name, seen in views.items()}
     flat.setdefault("value", flat["key"][..., :0])
@@ -185,13 +183,13 @@ def make_plan(
     softcap: SupportsFloat | None = None,
     sink: Array | None = None,
     align: Align = "bottom-right",
-    framework: Framework | None = None,
+    owner: str | None = None,
 ) -> Plan:
     """Lower checked arguments to the plan for scores of this shape."""
     for name, given in (("mask", mask), ("bias", bias)):
-        others = given._frameworks() - {framework} if given is not None and framework else set()
+        others = given._owners() - {owner} if given is not None and owner else set()
         if others:
-            raise ArgumentError(f"{name}: expected {_owner(framework)} like the query, got {_owner(others.pop())}")
+            raise ArgumentError(f"{name}: expected {_owned(owner)} like the query, got {_owned(others.pop())}")
     bounds = Bounds.everything(shape.queries, shape.keys) if mask is None else mask._bounds(shape)
     terms: tuple[BiasTerm, ...] = () if bias is None else tuple(bias._terms(shape, real(dtype)))
     return Plan(
@@ -201,7 +199,7 @@ def make_plan(
         bias=terms,
         scale=check_scale(scale, head_dim, real(dtype)),
         softcap=check_softcap(softcap, real(dtype)),
-        sink=check_sink(sink, shape.heads, real(dtype), framework),
+        sink=check_sink(sink, shape.heads, real(dtype), owner),
         offset=shape.offset(align),
     )
 
@@ -228,25 +226,24 @@ def check_softcap(softcap: SupportsFloat | None, dtype: str) -> float:
     return number
 
 
-def check_sink(sink: Array | None, heads: int, dtype: str, framework: Framework | None) -> NDArray[Any] | None:
+def check_sink(sink: Array | None, heads: int, dtype: str, owner: str | None) -> Any:
     if sink is None:
         return None
-    seen = view(sink, "sink", gradients=True)
-    if framework and seen.framework != framework:
-        raise ArgumentError(f"sink: expected {_owner(framework)} like the query, got {_owner(seen.framework)}")
+    seen = view(sink, "sink", gradients=True, devices=True)
+    if owner and seen.owner != owner:
+        raise ArgumentError(f"sink: expected {_owned(owner)} like the query, got {_owned(seen.owner)}")
     if seen.dtype not in FLOATS or seen.data.shape != (heads,):
         raise ArgumentError(f"sink: expected floats of shape ({heads},), one for each query head, got {describe(sink)}")
-    return np.ascontiguousarray(fitted(widen(seen.data, seen.dtype), dtype))
+    logits = fitted(widen(seen.data, seen.dtype), dtype)
+    return logits if seen.by_torch else np.ascontiguousarray(logits)
 
 
 def _check_kinds(views: dict[str, View]) -> None:
-    """The same framework, and the same float dtype."""
+    """The same framework and device, and the same float dtype."""
     query = views["query"]
     for name, seen in views.items():
-        if seen.framework != query.framework:
-            raise ArgumentError(
-                f"{name}: expected {_owner(query.framework)} like the query, got {_owner(seen.framework)}"
-            )
+        if seen.owner != query.owner:
+            raise ArgumentError(f"{name}: expected {_owned(query.owner)} like the query, got {_owned(seen.owner)}")
         if seen.dtype not in FLOATS:
             raise ArgumentError(
                 f"{name}: expected float16, bfloat16, float32 or float64, got {seen.dtype}; convert it, to float32 say"
@@ -293,12 +290,14 @@ def _check_shapes(named: Shapes, total: int | None, same_dim: bool) -> tuple[tup
     return leading, ScoreShape(leading[:-1], heads, query[-2], keys)
 
 
-def flatten(data: NDArray[Any], batches: int) -> NDArray[Any]:
+def flatten(data: Any, batches: int) -> Any:
     """``(batch, heads, length, dim)`` that a backend can walk: a view unless its strides forbid that."""
     if data.ndim != 4:
         data = data.reshape(batches, data.shape[-3] if data.ndim > 2 else 1, *data.shape[-2:])
     return usable(data)
 
 
-def _owner(framework: str | None) -> str:
-    return "a torch tensor" if framework == "torch" else "a NumPy array"
+def _owned(owner: str | None) -> str:
+    framework, _, device = (owner or "numpy").partition(" ")
+    kind = {"numpy": "a NumPy array", "torch": "a torch tensor"}[framework]
+    return f"{kind} {device}" if device else kind

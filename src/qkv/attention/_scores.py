@@ -51,7 +51,7 @@ class ScoreShape:
         """The position of every query."""
         return np.arange(self.queries) + self.offset(align)
 
-    def broadcast(self, array: NDArray[Any], name: str) -> NDArray[Any]:
+    def broadcast(self, array: Any, name: str) -> Any:
         """`array` as a 4-D view of `flat`, stride 0 where it is broadcast.
 
         It is copied only where several batch axes, some of them broadcast, have to become one.
@@ -61,10 +61,10 @@ class ScoreShape:
         batch: tuple[int, ...] = array.shape[:-3]
         rest: tuple[int, ...] = array.shape[-3:]
         if self.batch and any(size != 1 for size in batch):
-            array = np.broadcast_to(array, self.batch + rest).reshape(self.batches, *rest)
+            array = _expand(array, self.batch + rest).reshape(self.batches, *rest)
         else:
             array = array.reshape(1, *rest)
-        return np.broadcast_to(array, self.flat)
+        return _expand(array, self.flat)
 
     def per_batch(self, array: NDArray[Any], name: str) -> NDArray[Any]:
         """``(length,)`` or ``(*batch, length)`` values as ``(1 | batch, length)``."""
@@ -72,6 +72,10 @@ class ScoreShape:
             return array[None]
         check_broadcast(array.shape[:-1], self.batch, name, "the batch axes")
         return np.broadcast_to(array, (*self.batch, array.shape[-1])).reshape(self.batches, array.shape[-1])
+
+
+def _expand(array: Any, shape: tuple[int, ...]) -> Any:
+    return np.broadcast_to(array, shape) if isinstance(array, np.ndarray) else array.expand(shape)
 
 
 def broadcasts(shape: tuple[int, ...], to: tuple[int, ...]) -> bool:

@@ -218,7 +218,8 @@ def _in_framework(found: Steps, problem: Problem) -> Steps:
 
 
 def _wide(seen: View) -> NDArray[np.float64]:
-    return widen(seen.data, seen.dtype).astype(np.float64) if seen.dtype in FLOATS else seen.data
+    wide: NDArray[np.float64] = widen(seen.data, seen.dtype).astype(np.float64) if seen.dtype in FLOATS else seen.data
+    return wide
 
 
 def _split(projected: NDArray[np.float64], heads: int) -> NDArray[np.float64]:

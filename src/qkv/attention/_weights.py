@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from .._typing import Array
 from ..errors import ArgumentError
-from ._arrays import describe, empty, is_array, view, widen
+from ._arrays import describe, give, host, is_array, view, widen
 from ._backends._choose import run
 from ._biases import Bias
 from ._mask import Mask
@@ -61,7 +61,9 @@ def weights(
     >>> qkv.weights(x, x, rows=-1, columns=slice(2, 4), mask=qkv.Causal()).round(3)
     array([0.215, 0.355])
     """
-    problem = prepare(query, key, None, mask=mask, bias=bias, scale=scale, softcap=softcap, sink=sink, values=False)
+    problem = prepare(
+        query, key, None, mask=mask, bias=bias, scale=scale, softcap=softcap, sink=sink, values=False, devices=True
+    )
     row_indices, keep_rows = _select(rows, problem.shape.queries, "rows")
     column_indices, keep_columns = _select(columns, problem.shape.keys, "columns")
     if lse is None:
@@ -70,15 +72,13 @@ def weights(
     else:
         window = window_of(problem, check_lse(lse, problem)[:, :, row_indices], row_indices, column_indices)
     shape = problem.leading + (len(row_indices),) * keep_rows + (len(column_indices),) * keep_columns
-    result, data = empty(shape, problem.real, problem.like)
-    data[...] = window.reshape(shape)
-    return result
+    return give(window.reshape(shape), problem.real, problem.like)
 
 
 def window_of(problem: Problem, lse: NDArray[Any], rows: NDArray[np.intp], columns: NDArray[np.intp]) -> NDArray[Any]:
     """Weights ``(batch, heads, rows, columns)``; `lse`, of the rows asked for, is what scores are relative to."""
-    query = widen(problem.query[:, :, rows], problem.dtype)
-    key = widen(problem.key[:, :, columns], problem.dtype)
+    query = host(widen(problem.query[:, :, rows], problem.dtype))
+    key = host(widen(problem.key[:, :, columns], problem.dtype))
     return window_weights(window_scores(query, key, problem.plan, rows, columns), lse)
 
 
@@ -95,20 +95,20 @@ def row_peaks(problem: Problem, rows: NDArray[np.intp]) -> tuple[NDArray[Any], N
         run(piece, outputs)
         assert outputs.max_score is not None
         assert outputs.top_weights is not None
-        highest[:, :, where] = outputs.max_score[:, :, rows[where] - first]
-        weight[:, :, where] = outputs.top_weights[:, :, rows[where] - first, 0]
+        highest[:, :, where] = host(outputs.max_score)[:, :, rows[where] - first]
+        weight[:, :, where] = host(outputs.top_weights)[:, :, rows[where] - first, 0]
     return highest, weight
 
 
 def check_lse(lse: Array, problem: Problem) -> NDArray[Any]:
     """A given logsumexp, ``(batch, heads, N)``."""
-    seen = view(lse, "lse")
+    seen = view(lse, "lse", devices=True)
     expected = (*problem.leading, problem.shape.queries)
     if seen.dtype not in ("float32", "float64") or seen.data.shape != expected:
         raise ArgumentError(f"lse: expected float32 or float64 of shape {expected}, got {describe(lse)}")
-    if seen.framework != problem.like.framework:
-        raise ArgumentError(f"lse: expected an array of {problem.like.framework} like the query, got {seen.framework}")
-    return seen.data.astype(problem.real, copy=False).reshape(*problem.shape.flat[:2], problem.shape.queries)
+    if seen.owner != problem.like.owner:
+        raise ArgumentError(f"lse: expected an array of {problem.like.owner} like the query, got {seen.owner}")
+    return host(seen.data).astype(problem.real, copy=False).reshape(*problem.shape.flat[:2], problem.shape.queries)
 
 
 def _runs(rows: NDArray[np.intp]) -> Iterator[tuple[int, int, NDArray[np.intp]]]:
@@ -122,7 +122,7 @@ def _runs(rows: NDArray[np.intp]) -> Iterator[tuple[int, int, NDArray[np.intp]]]
 def _listed(selection: object, name: str) -> NDArray[Any]:
     """Indices, or booleans that choose, as NumPy takes them: never truncated, never True for 1."""
     if is_array(selection):
-        return view(selection, name).data
+        return host(view(selection, name, devices=True).data)
     try:
         if not isinstance(selection, list | range):
             raise TypeError

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ._arrays import host
 from ._plan import Plan
 
 
@@ -36,7 +37,7 @@ def window_scores(
                 reach = table.shape[1] // 2
                 scores = add_bias(scores, table[:, np.clip(columns - rows[:, None] - offset, -reach, reach) + reach])
             case ("array", values):
-                scores = add_bias(scores, values[:, :, rows[:, None], columns])
+                scores = add_bias(scores, host(values[:, :, rows[:, None], columns]))
     masked: NDArray[Any] = np.where(window_mask(plan, rows, columns), scores, scores.dtype.type(-np.inf))
     return masked
 
@@ -73,7 +74,7 @@ def window_mask(plan: Plan, rows: NDArray[np.intp], columns: NDArray[np.intp]) -
             case ("equal", query_ids, key_ids):
                 stack.append(query_ids[:, None, rows, None] == key_ids[:, None, None, columns])
             case ("array", values):
-                stack.append(values[:, :, rows[:, None], columns])
+                stack.append(host(values[:, :, rows[:, None], columns]))
             case ("not",):
                 stack.append(~stack.pop())
             case ("and",):

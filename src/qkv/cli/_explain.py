@@ -20,6 +20,7 @@ _CHOICES = {
     "dtype": ("float32", "bfloat16", "float16", "float64"),
     "mask": ("none", "causal", "array"),
     "bias": ("none", "alibi", "array"),
+    "device": ("cpu", "cuda"),
 }
 WORDS = (*_COUNTS, *_CHOICES, "window", "softcap", "statistics")
 
@@ -39,7 +40,7 @@ def explain_call(words: list[str]) -> dict[str, str]:
     key_heads, keys = count["key_heads"] or heads, count["keys"] or queries
     head_dim = count["head_dim"] or 1
     chosen = {name: _one_of(name, given.get(name, options[0]), options) for name, options in _CHOICES.items()}
-    array = _maker(chosen["dtype"])
+    array = _maker(chosen["dtype"], chosen["device"])
     masks: list[Any] = [qkv.Causal()] if chosen["mask"] == "causal" else []
     if chosen["mask"] == "array":
         masks.append(array((queries, keys), "bool"))
@@ -55,20 +56,22 @@ def explain_call(words: list[str]) -> dict[str, str]:
         _one_of("statistics", name, tuple(_STATISTICS))
         options[name] = _STATISTICS[name]
     shape = (count["batch"] or 1, key_heads, keys)
-    return explained(
+    told = explained(
         array((count["batch"] or 1, heads, queries, head_dim)),
         array((*shape, head_dim)),
         array((*shape, count["value_dim"] or head_dim)),
         **options,
     )
+    return told if chosen["device"] == "cpu" else {**told, "kernel": f"PyTorch on {chosen['device']}"}
 
 
-def _maker(dtype: str) -> Callable[..., Any]:
-    """Makes arrays of which nothing but the shape matters: their memory is never touched."""
-    if dtype == "bfloat16":
+def _maker(dtype: str, device: str) -> Callable[..., Any]:
+    """Makes arrays of which nothing but the shape matters: their memory is never touched, or is not there."""
+    if dtype == "bfloat16" or device != "cpu":
         import torch
 
-        return lambda shape, kind="bfloat16": torch.empty(shape, dtype=getattr(torch, kind))
+        where = "cpu" if device == "cpu" else "meta"
+        return lambda shape, kind=dtype: torch.empty(shape, dtype=getattr(torch, kind), device=where)
     import numpy as np
 
     return lambda shape, kind=dtype: np.empty(shape, kind)

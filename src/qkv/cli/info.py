@@ -35,7 +35,7 @@ _PATHS = (
         "tensors that require grad",
         "The same forward pass; gradients recompute weights from the logsumexp, second ones by chunks in torch.",
     ),
-    ("CUDA tensors", "An error that says so: move them with .cpu()."),
+    ("CUDA tensors", "PyTorch's exact fused attention; masks and biases beyond it, and statistics, by rows of scores."),
 )
 
 

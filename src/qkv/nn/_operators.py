@@ -66,7 +66,7 @@ def plan_of(
     return Plan(start, stop, residual, terms, scale, dropout=dropout, seed=drawn)
 
 
-def _array(tensor: Tensor) -> NDArray[Any]:
+def _array(tensor: Tensor) -> Any:
     return usable(view(tensor, "tensor", gradients=True).data)
 
 

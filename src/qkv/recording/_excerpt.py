@@ -11,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from ..adapters._call import AttentionCall, on_cpu
+from ..adapters._call import AttentionCall
 from ..adapters._runs import Runs
 from ..attention import Observation, TopK, observe
 from ..trace._tensors import Raw
@@ -109,14 +109,14 @@ class Excerpt:
         if self.allowed is not None:
             mask = mask & torch.from_numpy(self.allowed)
         return observe(
-            on_cpu(self.query),
-            on_cpu(self.among_keys(call.key, self.columns)),
-            on_cpu(self.among_keys(call.value, self.columns)),
+            self.query.cpu(),
+            self.among_keys(call.key, self.columns).cpu(),
+            self.among_keys(call.value, self.columns).cpu(),
             mask=mask,
             bias=None if self.bias is None else torch.from_numpy(self.bias),
             scale=call.scale,
             softcap=call.softcap,
-            sink=None if call.sink is None else on_cpu(call.sink)[self.heads],
+            sink=None if call.sink is None else call.sink.detach().cpu()[self.heads],
             **wanted(block),
         )
 
@@ -161,7 +161,7 @@ def statistics_of(seen: Observation, first: int, size: int, *, first_step: bool)
         size: of the map's blocks; a step after the first is mapped row by row.
     """
     indices = torch.where(seen.top_k.indices >= 0, seen.top_k.indices + first, seen.top_k.indices)
-    blocks = seen.block_map
+    blocks = seen.block_map.cpu()
     if not first_step:
         columns = (torch.arange(blocks.shape[2]) + first) // size
         wide = (first + blocks.shape[2] - 1) // size + 1

@@ -1,4 +1,4 @@
-"""Which backend computes: the compiled one, except for what has no elements."""
+"""Which backend computes: the compiled one, except for what has no elements; torch's operations off the CPU."""
 
 from __future__ import annotations
 
@@ -29,6 +29,12 @@ except ImportError as missing:
 
 def run(problem: Problem, outputs: Outputs, *, dtype: DType | None = None) -> None:
     """Fill `outputs`."""
+    if problem.like.by_torch:
+        from . import _torch
+
+        if problem.like.device != "meta":
+            _torch.attend(*_arrays(problem), problem.plan, outputs, dtype=dtype or problem.dtype)
+        return
     backend: Backend = _numpy.attend if _is_empty(problem) else native
     backend(problem.query, problem.key, problem.value, problem.plan, outputs, dtype=dtype or problem.dtype)
 
@@ -53,8 +59,11 @@ def run_backward(
 ) -> None:
     """Fill `gradients` from what the forward pass gave and the gradients of that: see `Backward`."""
     backward: Backward = _numpy_gradients.backward if _is_empty(problem) else native_backward
-    arrays = problem.query, problem.key, problem.value
-    backward(*arrays, output, lse, grad_output, grad_lse, problem.plan, gradients, dtype=problem.dtype)
+    backward(*_arrays(problem), output, lse, grad_output, grad_lse, problem.plan, gradients, dtype=problem.dtype)
+
+
+def _arrays(problem: Problem) -> tuple[Any, Any, Any]:
+    return problem.query, problem.key, problem.value
 
 
 def _is_empty(problem: Problem) -> bool:

@@ -7,6 +7,7 @@ O(n) in second derivatives too. It serves tensors on a GPU, and second derivativ
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any, TypeAlias
 
@@ -28,6 +29,21 @@ the plan's arrays, `sink` and `bias0`, `bias1`, ... in the shapes of `Gradients`
 
 def attend(query: Tensor, key: Tensor, value: Tensor, plan: Plan, outputs: Outputs, *, dtype: DType) -> None:
     """See `Backend`; arrays are tensors, of one device."""
+    with exactly(query.device):
+        _attend(query, key, value, plan, outputs)
+
+
+@contextmanager
+def exactly(device: torch.device) -> Iterator[None]:
+    """No autocast: what is computed in is ours to say."""
+    if device.type == "meta":
+        yield
+        return
+    with torch.autocast(device.type, enabled=False):
+        yield
+
+
+def _attend(query: Tensor, key: Tensor, value: Tensor, plan: Plan, outputs: Outputs) -> None:
     for sums in (outputs.received, outputs.block_map):
         if sums is not None:
             sums.fill_(0)
@@ -45,6 +61,24 @@ def attend(query: Tensor, key: Tensor, value: Tensor, plan: Plan, outputs: Outpu
         if outputs.lse is not None:
             outputs.lse[:, :, rows] = lse
         _observe(scores, lse, plan, outputs, rows)
+
+
+def gradients(inputs: Inputs, plan: Plan, grad_output: Tensor, grad_lse: Tensor) -> Inputs:
+    """First derivatives, see `Backward`: float32 (float64 for float64), which chunks are added up in."""
+    real = torch.float64 if grad_output.dtype == torch.float64 else torch.float32
+    inputs = {name: tensor.detach().to(real) for name, tensor in inputs.items()}
+    everything = inputs | {"grad_output": grad_output.to(real), "grad_lse": grad_lse.to(real)}
+
+    def of(first: int, last: int) -> tuple[Inputs, Pull]:
+        rows = rows_of(everything, plan, first, last)
+        back = rows["grad_output"], rows["grad_lse"]
+        piece = replace(plan, dropout=0.0).rows(first, last)
+        factor = _factor(plan, inputs["query"], inputs["key"].shape[2], first, last)
+        varied = {name: rows[name] for name in inputs}
+        return varied, lambda varied: _pulled(varied, {}, piece, back, factor)
+
+    with exactly(grad_output.device):
+        return _gathered(inputs, of)
 
 
 def second_gradients(
@@ -77,7 +111,8 @@ def second_gradients(
 
         return rows, second_order
 
-    return _gathered(everything, of)
+    with exactly(grad_output.device):
+        return _gathered(everything, of)
 
 
 Pull: TypeAlias = Callable[[Inputs], Inputs]
@@ -170,7 +205,7 @@ def _bias(inputs: Inputs, plan: Plan, real: torch.dtype, device: torch.device) -
     """The numbers of each term, from `inputs` where they are tensors of their own."""
     given = (inputs.get(f"bias{index}") for index in range(len(plan.bias)))
     return [
-        (_on(device, term[1]) if values is None else values).to(real)
+        (_on(device, term[1]) if values is None else values).to(device, real)
         for term, values in zip(plan.bias, given, strict=True)
     ]
 
@@ -220,7 +255,7 @@ def _allowed(plan: Plan, column: Tensor, device: torch.device) -> Tensor:
 def _sink(inputs: Inputs, plan: Plan, scores: Tensor) -> Tensor | None:
     if "sink" in inputs:
         return inputs["sink"].to(scores.dtype)
-    return None if plan.sink is None else _on(scores.device, plan.sink)
+    return None if plan.sink is None else _on(scores.device, plan.sink).to(scores.dtype)
 
 
 def _factor(plan: Plan, like: Tensor, keys: int, first: int, last: int) -> Tensor | None:
