@@ -1,0 +1,93 @@
+"""`translate` writes what `generate` writes, on its own way."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+from test_translator import ids, made
+from torch import Tensor
+
+from qkv.errors import ArgumentError
+from qkv.models import Translator
+
+LAYERS: dict[str, Any] = {
+    "before": {},
+    "after": {"norm_place": "after"},
+    "rms": {"norm": "rms", "activation": "swiglu", "bias": False},
+}
+PADDED: dict[str, Tensor | None] = {
+    "whole": None,
+    "right": (torch.arange(7) < torch.tensor([7, 3, 5, 1])[:, None]).long(),
+    "left": (torch.arange(7) >= torch.tensor([0, 4, 2, 6])[:, None]).long(),
+}
+
+
+def ending(model: Translator, seed: int) -> Translator:
+    """A model that ends texts now and then, at different lengths."""
+    torch.manual_seed(seed)
+    table = model.get_input_embeddings().weight
+    with torch.no_grad():
+        table[2] = 0.9 * torch.randn_like(table[2])
+    return model
+
+
+def texts(written: Tensor) -> list[list[int]]:
+    """Without what follows the end: transformers' beam search fills up with the end itself where padding is token 0."""
+    return [row[: row.index(2) + 1] if 2 in row else row for row in written.tolist()]
+
+
+@pytest.mark.parametrize("layers", LAYERS.values(), ids=LAYERS)
+@pytest.mark.parametrize("mask", PADDED.values(), ids=PADDED)
+@pytest.mark.parametrize("beams", [1, 2, 4])
+def test_it_writes_what_generate_writes(layers: dict[str, Any], mask: Tensor | None, beams: int) -> None:
+    lengths = set()
+    for seed in range(3):
+        model, source = ending(made(20, seed=seed, **layers), seed), ids(4, 7, most=20, seed=seed)
+        expected = model.generate(
+            source, attention_mask=mask, num_beams=beams, max_new_tokens=12, do_sample=False, length_penalty=1.0
+        )
+        found = model.translate(source, mask, beams=beams, max_new_tokens=12)
+        assert texts(found) == texts(expected)
+        lengths |= set(map(len, texts(found)))
+    if not layers:
+        assert len(lengths) > 1
+
+
+@pytest.mark.parametrize("penalty", [0.0, 0.6, 2.0])
+def test_the_penalty_of_length_is_generates(penalty: float) -> None:
+    for seed in range(4):
+        model, source = ending(made(20, seed=seed), seed), ids(3, 5, most=20, seed=seed)
+        options = {"max_new_tokens": 10, "length_penalty": penalty}
+        expected = model.generate(source, num_beams=3, do_sample=False, **options)
+        assert texts(model.translate(source, beams=3, **options)) == texts(expected)
+
+
+def test_its_scores_are_those_of_the_model() -> None:
+    from qkv.models._stepping import Stepper
+
+    model, source, target = made().double(), ids(2, 6), ids(2, 5, seed=2)
+    with torch.no_grad():
+        expected = model(input_ids=source, decoder_input_ids=target)
+        read = expected.encoder_last_hidden_state
+        stepper = Stepper(model.decoder, model.encoder.embedding, read, None, 1, 5)
+        found = torch.stack([stepper.step(target[:, step]) for step in range(5)], 1)
+    torch.testing.assert_close(found, expected.logits, rtol=1e-10, atol=1e-10)
+
+
+def test_half_precision_too() -> None:
+    model, source = ending(made(20).bfloat16(), 0), ids(3, 5, most=20)
+    assert model.translate(source, beams=3, max_new_tokens=6).shape[0] == 3
+
+
+def test_what_does_not_fit_is_said() -> None:
+    model = made(20)
+    with pytest.raises(ArgumentError, match="beams: expected 1 or more, got 0"):
+        model.translate(ids(1, 3, most=20), beams=0)
+    with pytest.raises(ArgumentError, match="beams: expected at most 10, half of the tokens"):
+        model.translate(ids(1, 3, most=20), beams=11)
+    with pytest.raises(ArgumentError, match="max_new_tokens: expected 1 or more, got 0"):
+        model.translate(ids(1, 3, most=20), max_new_tokens=0)
+    with pytest.raises(ArgumentError, match=r"translate: expected a model that is not being trained; call .eval\(\)"):
+        model.train().translate(ids(1, 3, most=20))
