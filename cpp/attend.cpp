@@ -29,11 +29,10 @@ bool has_relative_bias(const Problem &problem) {
 // What a tile keeps until it is closed, in bytes: exponentials or their sums, what they are relative to, the largest scores.
 int64_t kept_of_tile(const Problem &problem, int64_t width, int64_t size) {
     const int64_t blocks = ceil_div(problem.keys, keys_in_block);
-    int64_t numbers = 2 * problem.ranked;
-    if (problem.received)
-        numbers += problem.keys + blocks;
-    else if (problem.block_map)
-        numbers += 2 * blocks + ceil_div(problem.keys, problem.block_columns);
+    int64_t numbers = 2 * round_up(problem.ranked, 8);
+    if (problem.received || problem.block_map) numbers += blocks;
+    if (problem.received) numbers += problem.keys;
+    if (problem.block_map) numbers += blocks + ceil_div(problem.keys, problem.block_columns);
     return numbers * width * size;
 }
 

@@ -1,5 +1,5 @@
 // Sums of weights over columns: what each key receives, and the block map. Both need a row's final normaliser, so that what a
-// tile's exponentials were is kept until it is closed: all of them for `received`; for the map alone their sums over
+// tile's exponentials were is kept until it is closed: all of them for `received`; for the map their sums over
 // segments, the keys that share a block of keys and a column of the map.
 
 inline int64_t columns_of(const Problem &problem) {
@@ -83,7 +83,10 @@ template <class T, int Q> void add_received(const Tile<T, Q> &tile, double *rece
 #pragma GCC unroll 16
             for (int i = 0; i < L; ++i) some[i] = weights_of(j + i);
             const Vector<T> sums = sums_of_lanes<T>(some);
-            for (int i = 0; i < L; ++i) received[j + i] += (double)sums[i];
+            typename Lanes<T>::Doubles total;
+            __builtin_memcpy(&total, received + j, sizeof total);
+            total += __builtin_convertvector(sums, typename Lanes<T>::Doubles);
+            __builtin_memcpy(received + j, &total, sizeof total);
         }
         if (j == last) continue;
         for (int i = 0; i < L; ++i) some[i] = i < last - j ? weights_of(j + i) : Vector<T>{};
@@ -109,16 +112,8 @@ void add_map(const Problem &problem, const Tile<T, Q> &tile, int64_t batch, Colu
             const int64_t block = j / keys_in_block, next = (block + 1) * keys_in_block;
             if (block != known) weight_factors(tile, j, factor);
             known = block;
-            const int64_t last = next < stop ? next : stop;
-            Vector<T> sum[Q] = {};
-            if (columns.received) {
-                for (int64_t i = j; i < last; ++i)
-                    for (int q = 0; q < Q; ++q) sum[q] += load(tile.scores + i * width + q * L);
-            } else {
-                for (int q = 0; q < Q; ++q) sum[q] = load(segment_of(tile, j, column) + q * L);
-            }
-            for (int q = 0; q < Q; ++q) across[q] += sum[q] * factor[q];
-            j = last;
+            for (int q = 0; q < Q; ++q) across[q] += load(segment_of(tile, j, column) + q * L) * factor[q];
+            j = next < stop ? next : stop;
         }
         if (row_of(0) == columns.open_row) {
             for (int q = 1; q < Q; ++q) across[0] += across[q];

@@ -54,8 +54,8 @@ template <class T> QKV_INLINE Vector<T> exp_of(Vector<T> x) {
 }
 
 template <class T> QKV_INLINE Vector<T> clamp_exponent(Vector<T> x) {
-    constexpr T lowest = ExpConstants<T>::lowest;
-    return x < lowest ? splat<T>(lowest) : x;
+    const Vector<T> lowest = splat<T>(ExpConstants<T>::lowest);
+    return lowest > x ? lowest : x;  // one instruction this way round, which keeps a NaN
 }
 
 // float: x * p(x^2) / q(x^2), whose largest relative error over the range in which tanh is not yet 1 is least: 2e-8. Rounding

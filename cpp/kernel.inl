@@ -25,9 +25,9 @@ namespace {
 #include "mask.inl"
 #include "bias.inl"
 #include "adjust.inl"
+#include "rank.inl"
 #include "fused.inl"
 #include "dropout.inl"
-#include "rank.inl"
 #include "columns.inl"
 #include "stream.inl"
 #include "row.inl"
@@ -41,14 +41,14 @@ template <class T> struct Workspace {
     static constexpr int64_t width = QKV_VECTORS * lanes<T>;
     bool keep, keep_segments;  // until the tile is closed: exponentials of all keys, or sums of some
     int64_t blocks, wide;
-    Buffer<T> query, output, scores, segments, reference, weights, factors, top_score, key, value, row, line, biases;
-    Buffer<Int<T>> top_index;
+    Buffer<T> query, output, scores, segments, reference, weights, candidates, factors, key, value, row, line, biases;
+    Buffer<Eight<T>> top;
     Buffer<double> map_row;
     Buffer<uint8_t> mask;
 
     Workspace(const Problem &p, const Split &split)
         : keep(p.received),
-          keep_segments(p.block_map && !p.received),
+          keep_segments(p.block_map),
           blocks((p.keys + keys_in_block - 1) / keys_in_block),
           wide(columns_of(p)),
           query(split.tiles * p.dim * width),
@@ -57,20 +57,20 @@ template <class T> struct Workspace {
           segments(keep_segments ? split.tiles * (blocks + wide) * width : 0),
           reference(keep || keep_segments ? split.tiles * blocks * width : 0),
           weights(keys_in_block * width),
+          candidates(p.ranked ? (keys_in_block + keys_in_chunk) * width : 0),
           factors(p.dropout != 0 ? keys_in_block * width : 0),
-          top_score(split.tiles * p.ranked * width),
           key(keys_in_block * (p.dim + 1)),
           value(keys_in_block * p.value_dim),
           row(lanes<T> * (p.dim + 1)),
           line(keys_in_block + width),
           biases(p.bias_terms ? keys_in_block * width : 0),
-          top_index(split.tiles * p.ranked * width),
+          top(split.tiles * eights(p) * width),
           map_row(wide),
           mask(p.mask_depth * keys_in_block * width) {}
 
     bool ok() const {
-        return query.ok && output.ok && scores.ok && segments.ok && reference.ok && weights.ok && factors.ok && top_score.ok &&
-               key.ok && value.ok && row.ok && line.ok && biases.ok && top_index.ok && map_row.ok && mask.ok;
+        return query.ok && output.ok && scores.ok && segments.ok && reference.ok && weights.ok && candidates.ok && factors.ok &&
+               key.ok && value.ok && row.ok && line.ok && biases.ok && top.ok && map_row.ok && mask.ok;
     }
 };
 
@@ -96,14 +96,17 @@ void visit(Tile<T, Q> &tile, const Problem &problem, Workspace<T> &space, int64_
         adjustment.cap = (T)problem.softcap;
         adjustment.inverse_cap = (T)(1 / problem.softcap);
     }
-    const bool fused = may_weigh<P>(tile, problem, keeps && weights != scores, first);
-    if (fused && weigh<P>(tile, problem, adjustment, keys, count, weights)) {
+    const bool fused = may_weigh<P>(tile, problem, first);
+    const Besides<T> besides = {keeps && weights != scores ? scores : nullptr, space.candidates.data};
+    const bool observed = besides.exponentials || besides.candidates || problem.entropy || problem.distance;
+    if (fused && (observed ? weigh<P, true>(tile, problem, adjustment, keys, first, count, weights, besides)
+                           : weigh<P, false>(tile, problem, adjustment, keys, first, count, weights, besides))) {
         for (int q = 0; q < Q; ++q) rescale[q] = splat<T>(1);
     } else {
         tile.failures += fused;
         alignas(64) T tops[width];
         score<P>(tile, problem, adjustment, keys, count, scores, tops);
-        if (problem.ranked) rank(tile, problem.ranked, first, count, scores);
+        if (problem.ranked && !fused) rank(tile, problem, first, count, scores, besides.candidates);
         soften<P>(tile, problem, first, count, scores, keeps, tops, weights, rescale);
     }
     if (problem.dropout != 0) {
@@ -135,10 +138,10 @@ void attend_rows(const Problem &problem, const Split &split, Workspace<T> &space
         tile.scores = space.scores.data + (space.keep ? used * problem.keys * width : 0);
         tile.segments = space.segments.data + (space.keep_segments ? used * (space.blocks + space.wide) * width : 0);
         tile.kept_reference = space.reference.data + (space.keep || space.keep_segments ? used * space.blocks * width : 0);
-        tile.top_score = space.top_score.data + used * problem.ranked * width;
-        tile.top_index = space.top_index.data + used * problem.ranked * width;
+        tile.top = space.top.data + used * eights(problem) * width;
         const int rows = (int)(last - row < width ? last - row : width);
         open_tile<P>(tile, problem, split.fold, batch, unit, row, rows, space.row.data);
+        if (problem.ranked) open_lists(tile, problem);
         low = tile.low < low ? tile.low : low;
         high = tile.high > high ? tile.high : high;
     }

@@ -10,6 +10,7 @@ template <> struct Lanes<float> {
     typedef float V __attribute__((vector_size(QKV_VECTOR_BYTES)));
     typedef int32_t I __attribute__((vector_size(QKV_VECTOR_BYTES)));
     typedef uint8_t Bytes __attribute__((vector_size(QKV_VECTOR_BYTES / 4)));
+    typedef double Doubles __attribute__((vector_size(QKV_VECTOR_BYTES * 2)));
     typedef int32_t Int;
 };
 
@@ -17,6 +18,7 @@ template <> struct Lanes<double> {
     typedef double V __attribute__((vector_size(QKV_VECTOR_BYTES)));
     typedef int64_t I __attribute__((vector_size(QKV_VECTOR_BYTES)));
     typedef uint8_t Bytes __attribute__((vector_size(QKV_VECTOR_BYTES / 8)));
+    typedef V Doubles;
     typedef int64_t Int;
 };
 

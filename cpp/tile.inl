@@ -3,6 +3,8 @@
 // How far the largest score may exceed what exponentials are relative to before that moves: e^8 leaves room to either side.
 template <class T> constexpr T slack = 8;
 
+template <class T> struct Eight;
+
 template <class T, int Q> struct Tile {
     static constexpr int width = Q * lanes<T>;
 
@@ -15,7 +17,7 @@ template <class T, int Q> struct Tile {
     T *query;   // (dim, width), as the product wants them
     T *output;  // (value_dim, width), relative to `reference`
     T *scores;  // (keys visited or of one block, width): scores, then exp(score - reference)
-    T *segments;        // (segments, width): sums of exponentials, for the block map alone
+    T *segments;        // (segments, width): sums of exponentials, for the block map
     T *kept_reference;  // (blocks, width): what each block's exponentials are relative to; where they are kept
     alignas(64) T maximum[width];    // of the scores
     alignas(64) T reference[width];  // what exponentials are relative to: a maximum, until a score exceeds it by `slack`
@@ -27,8 +29,8 @@ template <class T, int Q> struct Tile {
     bool settled;                     // every lane has a reference
     int failures;                     // blocks that had to be computed twice
 
-    T *top_score;       // (ranked, width), descending
-    Int<T> *top_index;  // likewise
+    Eight<T> *top;               // each lane's largest scores and their keys; see rank.inl
+    alignas(64) T bar[width];    // what a score must exceed to be one of a lane's largest
 };
 
 // Which queries a tile holds, and their bounds.
@@ -73,10 +75,6 @@ void open_tile(Tile<T, Q> &tile, const Problem &problem, int64_t fold, int64_t b
         tile.maximum[lane] = tile.reference[lane] = -infinity<T>;
         tile.sum[lane] = tile.mass[lane] = tile.cross[lane] = tile.travel[lane] = 0;
     }
-    for (int64_t i = 0; i < problem.ranked * width; ++i) {
-        tile.top_score[i] = -infinity<T>;
-        tile.top_index[i] = -1;
-    }
     const int64_t depth = P::query_depth(problem);
     for (int q = 0; q < Q; ++q) {
         const char *rows[lanes<T>];
@@ -90,6 +88,20 @@ void open_tile(Tile<T, Q> &tile, const Problem &problem, int64_t fold, int64_t b
     if (!P::scales_scores)
         for (int64_t i = 0; i < depth * width; ++i) tile.query[i] *= (T)problem.scale;
     for (int64_t i = 0; i < problem.value_dim * width; ++i) tile.output[i] = 0;
+}
+
+// Where the queries of a vector stand, counted from key `first`; and how far from there a key is.
+template <class T, int Q>
+QKV_INLINE IntVector<T> position_of(const Tile<T, Q> &tile, const Problem &problem, int q, int64_t first) {
+    IntVector<T> position;
+    for (int lane = 0; lane < lanes<T>; ++lane)
+        position[lane] = (Int<T>)(tile.index[q * lanes<T> + lane] + problem.offset - first);
+    return position;
+}
+
+template <class T> QKV_INLINE Vector<T> distance_to(IntVector<T> position, int64_t key) {
+    const IntVector<T> step = position - (Int<T>)key;
+    return __builtin_convertvector(step < 0 ? -step : step, Vector<T>);
 }
 
 // Turns a block of scores into weights exp(score - reference) and adds to the sums; `top` is the largest score so far.
@@ -118,7 +130,7 @@ void soften(Tile<T, Q> &tile, const Problem &problem, int64_t first, int64_t cou
         sum[q] = so_far * rescale[q];
         mass[q] = load(tile.mass + q * L) * rescale[q];
         travel[q] = load(tile.travel + q * L) * rescale[q];
-        for (int lane = 0; lane < L; ++lane) position[q][lane] = (Int<T>)(tile.index[q * L + lane] + problem.offset - first);
+        position[q] = position_of(tile, problem, q, first);
     }
     Vector<T> block_sum[Q] = {}, block_mass[Q] = {}, block_cross[Q] = {}, block_travel[Q] = {};
     kept &= weights != scores;
@@ -133,10 +145,9 @@ void soften(Tile<T, Q> &tile, const Problem &problem, int64_t first, int64_t cou
             T *place = scores + (j * Q + q) * L;
             const Vector<T> below = load(place) - reference[q];
             const Vector<T> weight = exp_of<T>(below);
-            const IntVector<T> step = position[q] - (Int<T>)j;
             block_sum[q] += weight;
             block_cross[q] += weight * clamp_exponent<T>(below);
-            block_travel[q] += weight * __builtin_convertvector(step < 0 ? -step : step, Vector<T>);
+            block_travel[q] += weight * distance_to<T>(position[q], j);
             if (kept) store(place, weight);
             return weight;
         });
