@@ -76,6 +76,13 @@ def test_its_scores_are_those_of_the_model() -> None:
     torch.testing.assert_close(found, expected.logits, rtol=1e-10, atol=1e-10)
 
 
+def test_what_it_writes_and_grows_can_be_trained_on() -> None:
+    model, source = made(20, hidden_size=16, num_attention_heads=2), ids(1, 3, most=20)
+    model.decoder.positions.compute(2)  # a table that has to grow
+    written = model.translate(source, max_new_tokens=6)
+    model(input_ids=source, labels=written).loss.backward()
+
+
 def test_half_precision_too() -> None:
     model, source = ending(made(20).bfloat16(), 0), ids(3, 5, most=20)
     assert model.translate(source, beams=3, max_new_tokens=6).shape[0] == 3

@@ -207,7 +207,7 @@ class Translator(QkvModel, GenerationMixin):  # type: ignore[no-untyped-call]
         )
         return output if return_dict or return_dict is None else output.to_tuple()
 
-    @torch.inference_mode()
+    @torch.no_grad()
     def translate(
         self,
         input_ids: Int[Tensor, "batch source"],
