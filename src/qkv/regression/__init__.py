@@ -10,4 +10,6 @@ except ModuleNotFoundError as error:
 
 from ._base import Attention as Attention
 from ._classifier import NadarayaWatsonClassifier as NadarayaWatsonClassifier
+from ._lookup import Lookup as Lookup
+from ._lookup import lookup as lookup
 from ._regressor import NadarayaWatson as NadarayaWatson
