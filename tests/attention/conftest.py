@@ -17,7 +17,7 @@ def unchecked(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(jaxtyping.config, "jaxtyping_disable", True)
 
 
-@pytest.fixture(scope="package", autouse=True)
+@pytest.fixture(scope="module", autouse=True)  # pytest ends a package only with the session
 def _poisoned() -> Iterator[None]:
     """Memory that is allocated to be filled holds NaN before (every bit is set), so that what is not written shows."""
     empty, empty_tensor = np.empty, torch.empty
