@@ -6,6 +6,7 @@ The same command goes on after whatever cut it off.
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -135,7 +136,10 @@ def _corpora(data: list[Path], pair: str, folder: Path) -> list[Corpus]:
 
     languages = languages_of(pair)
     place = folder / "data"
-    if _first_process() and not (place / "manifest.json").is_file():
+    manifest = place / "manifest.json"
+    while not manifest.is_file() and not _first_process():
+        time.sleep(0.1)  # the first process is at it; torchrun ends all of them where it fails
+    if not manifest.is_file():
         packages = room.Packages(cache_folder() / "packages", None)
         room.build(room.table_recipe(files[0], languages[1]), languages, place, packages)
     return [open_corpus(place)]

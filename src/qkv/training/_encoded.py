@@ -49,43 +49,26 @@ class EncodedPairs:
 
 
 def encode(
-    pairs: Sequence[tuple[str, str]],
-    language: str,
-    tokenizer: PreTrainedTokenizerFast,
-    folder: Path,
-    *,
-    longest: int = 128,
-) -> EncodedPairs:
-    """Encode pairs whose target is in ``language`` into ``folder``, or open what an earlier call left there.
-
-    Args:
-        longest: tokens on a side; pairs with more are left out.
-    """
-    encode_all([(pairs, language)], tokenizer, folder, longest=longest)
-    return EncodedPairs(folder)
-
-
-def encode_all(
     texts: Sequence[tuple[Sequence[tuple[str, str]], str]],
     tokenizer: PreTrainedTokenizerFast,
     folder: Path,
     *,
     longest: int = 128,
 ) -> None:
-    """Encode the pairs of several target languages, one after the other, into one folder; complete or absent."""
-    if folder.is_dir():
-        return
+    """Encode pairs into a new folder, which is complete or absent.
+
+    Args:
+        texts: pairs and their target language; the rows follow one another.
+        longest: tokens on a side; pairs with more are left out.
+    """
     temporary = folder.with_name(f".{folder.name}.partial")
     shutil.rmtree(temporary, ignore_errors=True)
     temporary.mkdir(parents=True)
-    rows = [row for pairs, language in texts for row in _encoded(pairs, language, tokenizer, longest)]
-    small = np.uint16 if len(tokenizer) <= 1 << 16 else np.uint32
+    parts = [part for pairs, language in texts for part in _encoded(pairs, language, tokenizer, longest)]
     for side, name in enumerate(("source", "target")):
-        offsets = np.zeros(len(rows) + 1, np.int64)
-        np.cumsum([len(row[side]) for row in rows], out=offsets[1:])
-        flat = np.fromiter((token for row in rows for token in row[side]), small, count=int(offsets[-1]))
-        np.save(temporary / f"{name}.npy", flat)
-        np.save(temporary / f"{name}-offsets.npy", offsets)
+        lengths = np.concatenate([np.zeros(1, np.int64), *(part[side][0] for part in parts)])
+        np.save(temporary / f"{name}-offsets.npy", np.cumsum(lengths))
+        np.save(temporary / f"{name}.npy", np.concatenate([np.empty(0, np.uint16), *(part[side][1] for part in parts)]))
     temporary.replace(folder)
 
 
@@ -96,11 +79,18 @@ def digest(*parts: str) -> str:
 
 def _encoded(
     pairs: Sequence[tuple[str, str]], language: str, tokenizer: PreTrainedTokenizerFast, longest: int
-) -> Iterator[tuple[list[int], list[int]]]:
+) -> Iterator[list[tuple[Ids, Ids]]]:
+    """For each chunk of the pairs, source and target: how long each sentence is, and the ids of all."""
+    small = np.uint16 if len(tokenizer) <= 1 << 16 else np.uint32
     for start in range(0, len(pairs), CHUNK):
         part = pairs[start : start + CHUNK]
         sources = tokenizer(tagged(tokenizer, [source for source, _ in part], language))["input_ids"]
         targets = tokenizer([target for _, target in part])["input_ids"]
-        for source, target in zip(sources, targets, strict=True):
-            if max(len(source), len(target)) <= longest:
-                yield source, target
+        rows = [row for row in zip(sources, targets, strict=True) if max(map(len, row)) <= longest]
+        yield [
+            (
+                np.array([len(row[side]) for row in rows], np.int64),
+                np.array([token for row in rows for token in row[side]], small),
+            )
+            for side in range(2)
+        ]

@@ -31,7 +31,7 @@ from ..errors import ArgumentError
 from ._checkpoints import Checkpoints, KeepCheckpoints, load_average
 from ._collate import Collate
 from ._corpus import Corpus
-from ._encoded import EncodedPairs, digest, encode_all
+from ._encoded import EncodedPairs, digest, encode
 from ._loss import SmoothedLoss
 from ._memory import keep_freed_memory
 from ._plot import write_plot
@@ -211,12 +211,9 @@ def _prepare(
         parts = [(corpus, name if corpus.sets.get(name) else "train") for corpus in corpora]
         mark = digest(*(f"{corpus.digest}/{part}" for corpus, part in parts), str(settings.longest))
         place = folder / "encoded" / f"{name}-{mark}"
-        encode_all(
-            [(corpus.pairs(part), corpus.languages[1]) for corpus, part in parts] if not place.is_dir() else [],
-            tokenizer,
-            place,
-            longest=settings.longest,
-        )
+        if not place.is_dir():
+            pairs_by_language = [(corpus.pairs(part), corpus.languages[1]) for corpus, part in parts]
+            encode(pairs_by_language, tokenizer, place, longest=settings.longest)
         sets.append(EncodedPairs(place))
         if not len(sets[-1]):
             raise ArgumentError(f"data: no pair of the set {name!r} has at most {settings.longest} tokens a side")
