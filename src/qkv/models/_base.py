@@ -14,7 +14,7 @@ class QkvModel(PreTrainedModel):  # type: ignore[no-untyped-call]
     accepts_loss_kwargs = True  # num_items_in_batch is honoured: accumulated gradients are those of the whole batch
 
     def _init_weights(self, module: nn.Module) -> None:
-        """Linear maps after Glorot and Bengio (2010), embeddings with variance 1/d; tables that are computed, anew.
+        """Linear maps after Glorot and Bengio (2010), embeddings narrow; tables that are computed, anew.
 
         transformers calls it for what a checkpoint does not hold; there, tables are not computed when they are made.
         """
@@ -23,7 +23,7 @@ class QkvModel(PreTrainedModel):  # type: ignore[no-untyped-call]
             if module.bias is not None:
                 nn.init.zeros_(module.bias)
         elif isinstance(module, nn.Embedding):
-            nn.init.normal_(module.weight, std=module.embedding_dim**-0.5)
+            nn.init.normal_(module.weight, std=0.02)
         elif isinstance(module, nn.LayerNorm | RMSNorm):
             nn.init.ones_(module.weight)
             if isinstance(module, nn.LayerNorm) and module.bias is not None:

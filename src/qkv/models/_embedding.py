@@ -13,10 +13,10 @@ from .._typing import Float, Int
 class Embedding(nn.Module):
     r"""Looks tokens up, and turns vectors back into scores for tokens with the same table:
 
-    .. math:: \mathrm{embed}(t) = \sqrt{d}\, E_t, \qquad \mathrm{scores}(h) = h E^\top, \qquad E_{ij} \sim N(0, 1/d)
+    .. math:: \mathrm{embed}(t) = \sqrt{d}\, E_t, \qquad \mathrm{scores}(h) = h E^\top, \qquad E_{ij} \sim N(0, 0.02^2)
 
-    The factor makes an embedding as large as the positions that are added to it, while the table stays small enough
-    that the scores of a new model have variance 1: its loss is near ln(tokens), not 30. Press and Wolf, "Using the
+    The factor makes an embedding about as large as the positions that are added to it, while the table stays so small
+    that a new model's scores are nearly 0: its loss is ln(tokens). Press and Wolf, "Using the
     Output Embedding to Improve Language Models" (EACL 2017); Vaswani et al., "Attention Is All You Need" (NeurIPS
     2017), section 3.4.
 
