@@ -174,7 +174,8 @@ def gradients(
         grad_output = torch.zeros_like(output)
     problem = frame.problem(*tensors[:3])
     if problem.like.by_torch:
-        return _on_device(frame, grad_output, grad_lse, lse, (*tensors,))
+        on_device = _on_device(frame, grad_output, grad_lse, lse, (*tensors,))
+        return [gradient if want else None for gradient, want in zip(on_device, wanted, strict=True)]
     plan, real = problem.plan, problem.real
     found: list[Tensor | None] = []
 
