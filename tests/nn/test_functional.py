@@ -12,6 +12,7 @@ from torch.nn import functional
 from torch.utils.checkpoint import checkpoint
 
 import qkv
+from qkv.nn import _operators
 from qkv.nn.functional import scaled_dot_product_attention
 
 QUERY, KEY, VALUE = (
@@ -82,6 +83,54 @@ def test_transforms() -> None:
     torch.testing.assert_close(torch.func.grad(loss)(QUERY), torch.autograd.grad(loss(query), query)[0])
 
 
+@pytest.mark.parametrize("batch", [1, 2])
+@pytest.mark.parametrize("kind", ["bool", "float", "float, mapped", "none"])
+def test_a_mapped_axis_is_part_of_the_batch(kind: str, batch: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One call of the kernel for all items, forward and backward; what is not mapped belongs to every item."""
+    generator = torch.Generator().manual_seed(3)
+    query, key, value = (torch.randn(3, batch, 4, 5, 8, generator=generator) for _ in range(3))
+    key = key.movedim(0, 2)  # mapped somewhere else
+    value = value[0]
+    mask = {
+        "bool": torch.rand(5, 5, generator=generator) > 0.3,
+        "float": torch.randn(1, 4, 5, 5, generator=generator),
+        "float, mapped": torch.randn(3, 1, 1, 5, 5, generator=generator),
+        "none": None,
+    }[kind]
+    dims = (0, 2, None, 0 if kind == "float, mapped" else None)
+    calls = []
+    plain = _operators.run
+    monkeypatch.setattr(_operators, "run", lambda *given: calls.append(1) or plain(*given))
+
+    def item(query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None) -> Tensor:
+        return scaled_dot_product_attention(query, key, value, mask).square().sum()
+
+    learned = tuple(index for index in range(4) if index < 3 or kind.startswith("float"))
+    found = torch.func.vmap(torch.func.grad(item, argnums=learned), in_dims=dims)(query, key, value, mask)
+    assert len(calls) == 1
+    for index in range(3):
+        given = [
+            x if dim is None else x.select(dim, index) for x, dim in zip((query, key, value, mask), dims, strict=True)
+        ]
+        want = torch.func.grad(item, argnums=learned)(*given)
+        for one, other in zip(found, want, strict=True):
+            torch.testing.assert_close(one[index], other)
+    leaves = [x.clone().requires_grad_() for x in (query, key, value)]
+    torch.func.vmap(item, in_dims=dims)(*leaves, mask).sum().backward()
+    torch.testing.assert_close(leaves[0].grad, found[0])
+    torch.testing.assert_close(leaves[2].grad, found[2].sum(0))
+
+
+def test_mapped_dropout_draws_for_each_item() -> None:
+    x = torch.randn(3, 1, 2, 5, 8)
+
+    def item(x: Tensor) -> Tensor:
+        return scaled_dot_product_attention(x, x, x, dropout_p=0.5)
+
+    same = torch.func.vmap(item, randomness="same")(x[:1].expand(3, -1, -1, -1, -1))
+    assert torch.equal(same[0], same[1])
+
+
 def test_shapes_alone_and_autocast() -> None:
     shaped = scaled_dot_product_attention(QUERY.to("meta"), KEY.to("meta"), VALUE.to("meta"))
     assert shaped.shape == (2, 4, 5, 3)
@@ -99,6 +148,30 @@ def test_one_graph() -> None:
     compiled(one).sum().backward()
     scaled_dot_product_attention(other, KEY, VALUE, is_causal=True).sum().backward()
     torch.testing.assert_close(one.grad, other.grad)
+
+
+def test_one_graph_of_a_module_compiled_by_inductor() -> None:
+    """The code that torch generates around the operator, backward too."""
+
+    class Attending(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.project = torch.nn.Linear(8, 8)
+
+        def forward(self, x: Tensor) -> Tensor:
+            y = self.project(x)
+            return torch.tanh(scaled_dot_product_attention(y, y * 2, y + 1, is_causal=True))
+
+    torch.manual_seed(0)
+    module = Attending()
+    want = module(QUERY)
+    gradients = torch.autograd.grad(want.square().sum(), tuple(module.parameters()))
+    found = torch.compile(module, fullgraph=True, backend="inductor")(QUERY)
+    torch.testing.assert_close(found, want)
+    for one, other in zip(
+        torch.autograd.grad(found.square().sum(), tuple(module.parameters())), gradients, strict=True
+    ):
+        torch.testing.assert_close(one, other)
 
 
 def test_the_operator_keeps_its_word() -> None:

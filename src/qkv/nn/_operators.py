@@ -165,7 +165,7 @@ class Attention(torch.autograd.Function):
 
     @staticmethod
     def vmap(info: Any, in_dims: tuple[Any, ...], *inputs: Any) -> Any:
-        return _mapped(Attention.apply, info, in_dims, inputs, 3, 2)
+        return _mapped(Attention.apply, info, in_dims, inputs, 0)
 
 
 class AttentionBackward(torch.autograd.Function):
@@ -186,7 +186,7 @@ class AttentionBackward(torch.autograd.Function):
 
     @staticmethod
     def vmap(info: Any, in_dims: tuple[Any, ...], *inputs: Any) -> Any:
-        return _mapped(AttentionBackward.apply, info, in_dims, inputs, 4, 4)
+        return _mapped(AttentionBackward.apply, info, in_dims, inputs, 1)
 
 
 def _keep(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:
@@ -215,13 +215,37 @@ def _back_twice(ctx: Any, *cotangents: Tensor) -> tuple[Any, ...]:
     return (*(found.get(name) for name in names), *(None,) * 6)
 
 
-def _mapped(function: Any, info: Any, in_dims: tuple[Any, ...], inputs: tuple[Any, ...], arrays: int, outs: int) -> Any:
+def _mapped(function: Any, info: Any, in_dims: tuple[Any, ...], inputs: tuple[Any, ...], first: int) -> Any:
+    """One call for all items, the mapped axis merged into the batch; `first` is the place of the query.
+
+    What dropout draws follows from the place in the batch: there each item is a call of its own.
+    """
+    query, mask, seed = inputs[first], inputs[first + 3], inputs[first + 5]
+    if seed is not None:
+        return _one_by_one(function, info, in_dims, inputs)
+    items, batch = info.batch_size, (query if in_dims[first] is None else query.select(in_dims[first], 0)).shape[0]
+
+    def merged(x: Any, dim: int | None) -> Any:
+        if not isinstance(x, Tensor) or (x is mask and dim is None and x.shape[0] == 1):
+            return x
+        x = x[None] if dim is None else x.movedim(dim, 0)
+        return x.expand(items, batch, *x.shape[2:]).reshape(items * batch, *x.shape[2:])
+
+    found = function(*(merged(x, dim) for x, dim in zip(inputs, in_dims, strict=True)))
+    outputs = [x.reshape(items, batch, *x.shape[1:]) if x.ndim > 1 else x for x in found]
+    if len(found) == 4 and (bias := inputs[first + 4]) is not None:
+        shared = (bias if in_dims[first + 4] is None else bias.select(in_dims[first + 4], 0)).shape[0] < batch
+        outputs[3] = outputs[3].sum(1, keepdim=True) if shared else outputs[3]
+    return tuple(outputs), tuple(0 if x.ndim > 1 else None for x in outputs)
+
+
+def _one_by_one(function: Any, info: Any, in_dims: tuple[Any, ...], inputs: tuple[Any, ...]) -> Any:
     """One call for each item: what is drawn and what is broadcast stay as they are."""
     results = []
     for item in range(info.batch_size):
         one = [x if dim is None else x.select(dim, item) for x, dim in zip(inputs, in_dims, strict=True)]
         results.append(function(*one))
-    return tuple(torch.stack(part) for part in zip(*results, strict=True)), (0,) * outs
+    return tuple(torch.stack(part) for part in zip(*results, strict=True)), (0,) * len(results[0])
 
 
 torch.library.register_autograd("qkv::attention", _back, setup_context=_keep, lib=library)
@@ -230,11 +254,11 @@ torch.library.register_autograd(
 )
 torch.library.register_vmap(
     "qkv::attention",
-    lambda info, dims, *inputs: _mapped(torch.ops.qkv.attention, info, dims, inputs, 3, 2),
+    lambda info, dims, *inputs: _mapped(torch.ops.qkv.attention, info, dims, inputs, 0),
     lib=library,
 )
 torch.library.register_vmap(
     "qkv::attention_backward",
-    lambda info, dims, *inputs: _mapped(torch.ops.qkv.attention_backward, info, dims, inputs, 4, 4),
+    lambda info, dims, *inputs: _mapped(torch.ops.qkv.attention_backward, info, dims, inputs, 1),
     lib=library,
 )
