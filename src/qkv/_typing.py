@@ -18,4 +18,4 @@ else:
     Bool = Float = Int = Shaped = Any
 
 Array = Any
-"""A NumPy array or a torch tensor; functions return the framework that they were given."""
+"""A NumPy array, a torch tensor or a JAX array; functions return the framework that they were given."""

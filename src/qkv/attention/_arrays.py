@@ -1,7 +1,7 @@
-"""Arrays of two frameworks seen through NumPy, without a copy and without importing either for the other's sake.
+"""Arrays of three frameworks seen through NumPy, without a copy and without importing one for another's sake.
 
-Three things are promised: torch is touched only when one of its tensors arrives; what arrives is seen, not copied,
-wherever its strides allow; what is returned belongs to the framework that the caller used.
+Three things are promised: torch and JAX are touched only when one of their arrays arrives; what arrives is seen, not
+copied, wherever its strides allow; what is returned belongs to the framework that the caller used.
 """
 
 from __future__ import annotations
@@ -17,12 +17,13 @@ from numpy.typing import NDArray
 
 from .._typing import Array
 from ..errors import ArgumentError
+from ._jax import handed, is_jax, read
 from ._plan import DType
 
 if TYPE_CHECKING:
     import torch
 
-Framework: TypeAlias = Literal["numpy", "torch"]
+Framework: TypeAlias = Literal["numpy", "torch", "jax"]
 FLOATS: tuple[str, ...] = get_args(DType)
 
 
@@ -33,7 +34,7 @@ def is_tensor(array: object) -> TypeGuard[torch.Tensor]:
 
 
 def is_array(array: object) -> bool:
-    return isinstance(array, np.ndarray) or is_tensor(array)
+    return isinstance(array, np.ndarray) or is_tensor(array) or is_jax(array)
 
 
 class View(NamedTuple):
@@ -67,7 +68,7 @@ def kernel_reads(tensor: torch.Tensor) -> bool:
 
 
 def view(array: object, name: str, *, gradients: bool = False, devices: bool = False) -> View:
-    """See `array` through NumPy; with `devices` a tensor that lies elsewhere as it is.
+    """See `array` through NumPy; with `devices` also JAX arrays, and tensors that lie elsewhere as they are.
 
     Raises:
         ArgumentError: for what is neither a NumPy array nor a dense CPU tensor, and for tensors that require gradients
@@ -86,6 +87,14 @@ def view(array: object, name: str, *, gradients: bool = False, devices: bool = F
         if not gradients:
             refuse_gradients(array, name)
         return _view_of_tensor(array, name, devices=devices)
+    if is_jax(array):
+        if not devices:
+            raise ArgumentError(
+                f"{name}: expected a NumPy array or a torch tensor, got a JAX array, which attend, observe and weights "
+                "alone take; convert it with numpy.asarray(...)"
+            )
+        data = read(array, name)
+        return View(data.view(np.uint16) if data.dtype.name == "bfloat16" else data, data.dtype.name, "jax", data.dtype)
     hint = "; convert it with numpy.asarray(..., dtype=numpy.float32)" if isinstance(array, list | tuple) else ""
     raise ArgumentError(f"{name}: expected a NumPy array or a torch tensor, got {type(array).__name__}{hint}")
 
@@ -204,7 +213,7 @@ def give(values: NDArray[Any], dtype: str, like: View) -> Array:
     """Computed values as a new array of `dtype`, in the framework of `like`."""
     array, data = empty(values.shape, dtype, like)
     narrow(values, data, dtype)
-    return array
+    return handed(array) if like.framework == "jax" else array
 
 
 def fitted(values: Any, dtype: str) -> Any:
@@ -226,7 +235,7 @@ def fitted(values: Any, dtype: str) -> Any:
 def numbers(values: object, name: str) -> NDArray[np.float64]:
     """A parameter of a bias (slopes, a table): any real numbers, lists too, as float64."""
     if is_array(values):
-        seen = view(values.cpu() if is_tensor(values) else values, name, gradients=True)
+        seen = view(_near(values, name), name, gradients=True)
         if seen.dtype == "bfloat16":
             wide: NDArray[np.float64] = widen(seen.data, "bfloat16").astype(np.float64)
             return wide
@@ -240,10 +249,15 @@ def numbers(values: object, name: str) -> NDArray[np.float64]:
         raise ArgumentError(f"{name}: expected real numbers, got {describe(values)}") from None
 
 
+def _near(values: object, name: str) -> object:
+    """A parameter where NumPy can read it."""
+    return values.cpu() if is_tensor(values) else read(values, name) if is_jax(values) else values
+
+
 def integers(values: object, name: str) -> NDArray[np.int64]:
     """A parameter of a mask (lengths, document ids): any integers, lists too, as int64."""
     try:
-        values = values.cpu() if is_tensor(values) else values
+        values = _near(values, name)
         array = view(values, name).data if is_array(values) else np.asarray(values)
         if array.dtype.kind not in "iu" and array.size:
             raise TypeError

@@ -39,7 +39,7 @@ def attend(
 
     Args:
         query: ``(*batch, heads, N, head_dim)``; 2-D is one head, 3-D is heads (not batch). float16, bfloat16, float32
-            or float64; a NumPy array or a torch tensor.
+            or float64; a NumPy array, a torch tensor, or a JAX array on the CPU (outside of jit and grad).
         key: ``(*batch, key_heads, M, head_dim)``; `key_heads` divides `heads` (grouped-query attention).
         value: ``(*batch, key_heads, M, value_dim)``.
         mask: who may attend: `Causal`, `Window`, `Padding`, `Documents`, `ExceptSelf`, their combinations with ``&``,

@@ -11,6 +11,7 @@ from ..errors import ArgumentError
 from ._arrays import check_count, describe
 from ._backends import Outputs
 from ._backends._choose import run
+from ._jax import handed
 from ._prepare import Problem
 from ._scores import Align, check_align
 
@@ -102,6 +103,8 @@ class Request:
         """What was asked for, computed by the backend that fits; `lse` is for a backward pass too."""
         found, outputs = self.allocate(problem, output=problem.dtype, lse=self.lse or lse)
         run(problem, outputs)
+        if problem.like.framework == "jax":
+            return {name: handed(value) for name, value in found.items()}
         return found
 
     def allocate(self, problem: Problem, *, output: str, lse: bool = True) -> tuple[dict[str, Any], Outputs]:

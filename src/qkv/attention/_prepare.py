@@ -299,5 +299,5 @@ def flatten(data: Any, batches: int) -> Any:
 
 def _owned(owner: str | None) -> str:
     framework, _, device = (owner or "numpy").partition(" ")
-    kind = {"numpy": "a NumPy array", "torch": "a torch tensor"}[framework]
+    kind = {"numpy": "a NumPy array", "torch": "a torch tensor", "jax": "a JAX array"}[framework]
     return f"{kind} {device}" if device else kind
