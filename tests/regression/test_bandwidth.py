@@ -82,8 +82,8 @@ def test_more_rows_than_the_first_stage(monkeypatch: pytest.MonkeyPatch) -> None
 
 def test_rules_of_thumb() -> None:
     x = np.random.default_rng(0).normal(size=(500, 2)) * [1, 100]
-    scott = rule("scott", x, None)
+    scott = rule("scott", x.std(0), 500)
     np.testing.assert_allclose(scott, x.std(0) * 500 ** (-1 / 6))
-    np.testing.assert_allclose(rule("silverman", x, None), scott)  # the same in two dimensions
+    np.testing.assert_allclose(rule("silverman", x.std(0), 500), scott)  # the same in two dimensions
     np.testing.assert_allclose(NadarayaWatson(bandwidth="scott").fit(x, x[:, 0]).bandwidth_, scott)
-    np.testing.assert_allclose(rule("silverman", x[:, :1], None), x[:, :1].std(0) * (500 * 0.75) ** (-1 / 5))
+    np.testing.assert_allclose(rule("silverman", x[:, :1].std(0), 500), x[:, :1].std(0) * (500 * 0.75) ** (-1 / 5))

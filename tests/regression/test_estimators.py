@@ -61,7 +61,7 @@ def test_pieces_make_the_whole() -> None:
     pieces = NadarayaWatson()
     for rows in np.array_split(np.arange(len(X)), 3):
         pieces.partial_fit(X[rows], y[rows])
-    assert pieces._keys is None  # nothing is chosen before it is asked for
+    assert pieces._fitted is None  # nothing is chosen before it is asked for
     np.testing.assert_array_equal(pieces.predict(X), whole.predict(X))
     np.testing.assert_array_equal(pieces.bandwidth_, whole.bandwidth_)
     with pytest.raises(ValueError, match="y has"):

@@ -23,7 +23,9 @@ from scipy.optimize import minimize, minimize_scalar
 from ._answer import Floats
 from ._gaussian import gaussian
 from ._kernels import COMPACT
+from ._keys import Held, by_differences
 from ._pairs import Neighbours
+from ._summary import Moments
 
 RULES = ("scott", "silverman")
 STAGES = ((2_000, 2_000, 40), (16_000, 8_000, 8), (100_000, 8_000, 4))
@@ -40,41 +42,39 @@ CELLS = 1 << 24
 """Values that are held at a time for the gradient."""
 
 
-def spread(x: Floats, weight: Floats | None) -> Floats:
-    """The standard deviation of each feature; 1 where it is constant."""
-    mean = np.average(x, axis=0, weights=weight)
-    deviation = np.sqrt(np.average((x - mean) ** 2, axis=0, weights=weight))
-    least = 8 * np.finfo(x.dtype).eps * np.abs(mean)  # a constant's mean is off by its rounding
-    return np.where(deviation > least, deviation, 1.0).astype(np.float64)
-
-
-def rule(name: str, x: Floats, weight: Floats | None) -> Floats:
+def rule(name: str, spread: Floats, n: float) -> Floats:
     """Scott's rule, spread * n^(-1 / (d + 4)), or Silverman's, with (n (d + 2) / 4) in place of n.
 
-    Of weighted rows n is the effective number, (sum w)² / sum w² (Kish, "Survey Sampling", 1965).
+    Args:
+        spread: ``(d,)``, the standard deviation of each feature.
+        n: the number of observations, see `Summary.effective` for weighted ones.
     """
-    n = float(len(x)) if weight is None else float(weight.sum() ** 2 / (weight**2).sum())
-    d = x.shape[1]
-    return np.asarray(spread(x, weight) * (n * ((d + 2) / 4 if name == "silverman" else 1)) ** (-1 / (d + 4)))
+    d = len(spread)
+    return np.asarray(spread * (n * ((d + 2) / 4 if name == "silverman" else 1)) ** (-1 / (d + 4)))
 
 
 def leave_one_out(
-    x: Floats, values: Floats, weight: Floats | None, *, kernel: str = "gaussian", metric: str = "euclidean"
+    x: Floats,
+    values: Floats,
+    weight: Floats,
+    *,
+    total: float,
+    kernel: str = "gaussian",
+    metric: str = "euclidean",
 ) -> tuple[Floats, float]:
     """The bandwidths ``(d,)`` of least leave-one-out squared error, and that error.
 
     Rows that repeat one another in every number are one observation of their weights together, left out as one:
     otherwise a repeated row would be predicted by its copy, and a weight of 2 would not be the same as a repetition.
+    They come as a `Sample`.
 
     Args:
-        x: ``(n, d)``.
+        x: ``(n, d)``, rows of which none repeat, in random order.
         values: ``(n, outputs)``, all on one scale.
-        weight: ``(n,)`` positive, or None.
+        weight: ``(n,)`` positive.
+        total: how many different rows there are, of which these are a sample.
         kernel, metric: for which the widths are meant.
     """
-    x, values, weight = distinct(x, values, weight)
-    order = np.random.default_rng(0).permutation(len(x))
-    x, values, weight = x[order], values[order], weight[order]
     if len(x) == 1:
         return np.ones(x.shape[1]), 0.0
     width, error, done = _first(x, values, weight), np.inf, 0
@@ -87,10 +87,10 @@ def leave_one_out(
             width = width * (n / done) ** (-1 / (x.shape[1] + 4))
         width, error = _descend(x[part], values[part], weight[part], width, asked, evaluations)
         done = n
-    width = width * (len(x) / done) ** (-1 / (x.shape[1] + 4))
+    width = width * (total / done) ** (-1 / (x.shape[1] + 4))
     if (kernel, metric) == ("gaussian", "euclidean"):
         return width, error
-    return _fitted_to(kernel, metric, x, values, weight, width)
+    return _fitted_to(kernel, metric, x, values, weight, width, total)
 
 
 def error_and_gradient(
@@ -111,7 +111,7 @@ def error_and_gradient(
         a = np.asarray(u[:, start : start + step], np.float64)
         moments = np.concatenate([a, a * a], axis=1)
         columns = np.concatenate([values, moments, *(values[:, [o]] * moments for o in range(outputs))], axis=1)
-        told = gaussian(u[part], u, columns, log_weight, own=own, neighbours=near, tolerance=COARSE).mean
+        told = gaussian(u[part], Held(near, columns, log_weight), own=own, tolerance=COARSE).mean
         mean, width_of = told[:, :outputs], moments.shape[1]
         expected = told[:, outputs:].reshape(len(told), outputs + 1, width_of)
         covariance = expected[:, 1:] - mean[:, :, None] * expected[:, :1]
@@ -126,7 +126,7 @@ def _descend(
 ) -> tuple[Floats, float]:
     """L-BFGS on the logarithms; the best point seen is kept, since the evaluations may run out midway."""
     best: list[tuple[float, Floats]] = []
-    middle = np.log(spread(x, weight))
+    middle = np.log(_spread(x, weight))
 
     def objective(log_width: Floats) -> tuple[float, Floats]:
         error, gradient = error_and_gradient(x, values, weight, np.exp(log_width), asked)
@@ -147,7 +147,8 @@ def _descend(
 def _first(x: Floats, values: Floats, weight: Floats) -> Floats:
     """The best multiple of Scott's rule, on the rows of the first stage."""
     part = np.s_[: STAGES[0][0]]
-    scott = rule("scott", x[part], weight[part])
+    effective = float(weight[part].sum() ** 2 / (weight[part] ** 2).sum())
+    scott = rule("scott", _spread(x[part], weight[part]), effective)
     errors = [plain_error(x[part], values[part], weight[part], scott * times) for times in STARTS]
     return np.asarray(scott * STARTS[int(np.argmin(errors))])
 
@@ -163,19 +164,17 @@ def plain_error(
     """The mean squared leave-one-out error of any kernel."""
     u, own = (x / width).astype(x.dtype), np.arange(len(x))
     near, log_weight = Neighbours(u, kernel, metric), _log(weight)
-    if (kernel, metric) == ("gaussian", "euclidean"):
-        mean = gaussian(u, u, values, log_weight, own=own, neighbours=near).mean
-    else:
-        mean = near.answer(u, values, log_weight, own=own).mean
+    ask = gaussian if (kernel, metric) == ("gaussian", "euclidean") else by_differences
+    mean = ask(u, Held(near, values, log_weight), own=own).mean
     return float(np.average(((mean - values) ** 2).sum(1), weights=weight))
 
 
 def _fitted_to(
-    kernel: str, metric: str, x: Floats, values: Floats, weight: Floats, width: Floats
+    kernel: str, metric: str, x: Floats, values: Floats, weight: Floats, width: Floats, total: float
 ) -> tuple[Floats, float]:
     """The Gaussian kernel's widths, all stretched alike for another kernel, whose error need not have a gradient."""
     part = np.s_[:SEARCHED]
-    grow = (min(len(x), SEARCHED) / len(x)) ** (-1 / (x.shape[1] + 4))
+    grow = (min(len(x), SEARCHED) / total) ** (-1 / (x.shape[1] + 4))
 
     def error(log_times: float) -> float:
         times = grow * float(np.exp(log_times))
@@ -196,12 +195,8 @@ def _minimum(function: Callable[[float], float], low: float, high: float) -> flo
     return float(found.x) if found.fun < errors[best] else float(grid[best])
 
 
-def distinct(x: Floats, values: Floats, weight: Floats | None) -> tuple[Floats, Floats, Floats]:
-    """Each observation once, with its weight, in an order that its numbers decide."""
-    both = np.concatenate([x.astype(np.float64), values], axis=1)
-    _, first, inverse = np.unique(both, axis=0, return_index=True, return_inverse=True)
-    total = np.bincount(inverse.ravel(), weights=weight, minlength=len(first))
-    return x[first], values[first], total.astype(np.float64)
+def _spread(x: Floats, weight: Floats) -> Floats:
+    return Moments.of(x, weight).spread(x.dtype)
 
 
 def _log(weight: Floats) -> Floats | None:

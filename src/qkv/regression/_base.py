@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -12,10 +13,13 @@ from sklearn.utils.validation import _check_sample_weight, check_is_fitted, vali
 
 from ..errors import ArgumentError
 from ._answer import Answer, Floats, Ints
-from ._bandwidth import RULES, distinct, leave_one_out, rule
+from ._bandwidth import RULES, leave_one_out, rule
 from ._gaussian import gaussian
 from ._kernels import KERNELS, NORMS
-from ._pairs import Neighbours
+from ._keys import Frame, Held, by_differences
+from ._pieces import Pieces, Rows, is_scattered, name_of, query_blocks
+from ._scattered import Scattered
+from ._summary import Moments, Summary
 
 
 class Attention(NamedTuple):
@@ -30,32 +34,21 @@ class Attention(NamedTuple):
     weights: Floats
 
 
-@dataclass
-class Keys:
-    """The training data as keys: in bandwidths from its centre, the targets on one scale."""
+@dataclass(frozen=True)
+class Fitted:
+    """What a fitted model is asked: keys, their frame, and the mean squared leave-one-out error of the values."""
 
-    centre: Floats
-    bandwidth: Floats
-    neighbours: Neighbours
-    values: Floats
-    log_weight: Floats | None
-    rows: Ints | None
-    """Which rows of the data they are, where some weigh nothing."""
+    frame: Frame
+    keys: Held | Scattered
     error: float | None
-    """The mean squared leave-one-out error, on the scale of `values`."""
-
-    def place(self, x: Floats) -> Floats:
-        """Queries in bandwidths from the centre; what is beyond all numbers is brought back to the largest."""
-        with np.errstate(over="ignore"):
-            return np.ascontiguousarray(np.nan_to_num((x - self.centre) / self.bandwidth.astype(x.dtype)))
 
 
 class Base(BaseEstimator, ABC):
-    """Fitting, and asking; `_encode` turns targets into columns of values."""
+    """Fitting, and asking; `_columns` and `_encoding` turn targets into columns of values."""
 
-    _pieces: list[tuple[Floats, Any, Floats]]
-    """What came, one entry a call: rows, targets, weights."""
-    _keys: Keys | None
+    _data: list[Rows] | Pieces
+    """What came: an entry a call, or pieces that lie elsewhere."""
+    _fitted: Fitted | None
 
     def __init__(self, kernel: str = "gaussian", *, bandwidth: Any = "loo", metric: str = "euclidean") -> None:
         self.kernel = kernel
@@ -63,14 +56,39 @@ class Base(BaseEstimator, ABC):
         self.metric = metric
 
     @abstractmethod
-    def _encode(self, pieces: list[tuple[Floats, Any, Floats]]) -> Floats:
-        """``(n, values)`` float64 columns on one scale."""
+    def _columns(self) -> Callable[[Any], Floats]:
+        """A function that turns targets as they come into ``(n, targets)`` float64 numbers."""
 
-    def _read(self, x: Any, y: Any, sample_weight: Any, *, first: bool, **checks: Any) -> tuple[Floats, Any, Floats]:
+    @abstractmethod
+    def _encoding(self, targets: Moments) -> Callable[[Floats], Floats]:
+        """A function that turns those into ``(n, values)`` float64 columns on one scale."""
+
+    def _read(self, x: Any, y: Any, sample_weight: Any, *, first: bool, **checks: Any) -> Rows:
         self._check_parameters()
         x, y = validate_data(self, x, y, dtype=[np.float64, np.float32], reset=first, **checks)
         weight = _check_sample_weight(sample_weight, x, dtype=np.float64, ensure_non_negative=True)
-        return x, y, weight
+        return Rows(x, y, weight)
+
+    def _take(self, pieces: Pieces) -> None:
+        """Take data that lies in pieces."""
+        self._check_parameters()
+        self.n_features_in_ = pieces.features
+        if pieces.names is not None:
+            self.feature_names_in_ = np.array(pieces.names, object)
+        elif hasattr(self, "feature_names_in_"):
+            del self.feature_names_in_
+        self._data, self._fitted = pieces, None
+
+    def _more(self, x: Any) -> list[Rows]:
+        """What came before, for `partial_fit`, whose data is in memory."""
+        if is_scattered(x):
+            raise ArgumentError(
+                f"X: partial_fit expects data in memory, got {name_of(x)}; give it to fit, all pieces in one"
+            )
+        came = getattr(self, "_data", [])
+        if not isinstance(came, list):
+            raise ArgumentError("partial_fit: the data given to fit lies in pieces; give all pieces to fit, in one")
+        return came
 
     def _check_parameters(self) -> None:
         if self.kernel not in KERNELS:
@@ -83,63 +101,63 @@ class Base(BaseEstimator, ABC):
                 f"got {self.bandwidth!r}"
             )
 
-    def _settle(self) -> Keys:
-        """The keys; made at the first question after data came."""
+    def _settle(self) -> Fitted:
+        """Keys and bandwidths; made at the first question after data came."""
         check_is_fitted(self)
-        if self._keys is None:
-            self._keys = self._make_keys()
-        return self._keys
+        if self._fitted is None:
+            self._fitted = self._fit()
+        return self._fitted
 
-    def _make_keys(self) -> Keys:
-        dtype = np.result_type(*(piece[0].dtype for piece in self._pieces))
-        x, weight = (_joined([piece[index] for piece in self._pieces]) for index in (0, 2))
-        x, values = x.astype(dtype, copy=False), self._encode(self._pieces)
-        rows = None if (weight > 0).all() else np.flatnonzero(weight)
-        if rows is not None:
-            if not len(rows):
-                raise ArgumentError("sample_weight: expected at least one positive weight, got zeros alone")
-            x, values, weight = x[rows], values[rows], weight[rows]
-        weights = None if np.ptp(weight) == 0 else weight
-        centre = _centre(x)
-        bandwidth, error = self._choose(x - centre, values, weights)
-        key = np.ascontiguousarray((x - centre) / bandwidth.astype(x.dtype))
-        log_weight = None if weights is None else np.log(weights) - np.log(weights.max())
-        near = Neighbours(key, self.kernel, self.metric)
-        return Keys(centre, bandwidth, near, values, log_weight, rows, error)
+    def _fit(self) -> Fitted:
+        columns = self._columns()
+        if isinstance(self._data, list):
+            dtype = np.result_type(*(rows.x.dtype for rows in self._data))
+            x, weight = (_joined([getattr(rows, name) for rows in self._data]) for name in ("x", "weight"))
+            x, y = x.astype(dtype, copy=False), columns(_joined([rows.y for rows in self._data]))
+            summary = Summary.of(x, y, weight)
+        else:
+            summary = self._data.summary(columns)
+        if not summary.rows:
+            raise ArgumentError("sample_weight: expected at least one positive weight, got zeros alone")
+        sample, encode = summary.sample, self._encoding(summary.targets)
+        centre = _centre(sample.x.astype(summary.dtype, copy=False))
+        bandwidth, error = self._choose(summary, sample.x.astype(summary.dtype, copy=False) - centre, encode(sample.y))
+        weights = summary.rows, summary.lightest, summary.heaviest
+        frame = Frame(centre, bandwidth, self.kernel, self.metric, encode, *weights)
+        if isinstance(self._data, list):
+            return Fitted(frame, frame.hold(x, y, weight), error)
+        return Fitted(frame, Scattered(self._data, frame, columns, summary.lengths, len(summary.targets.mean)), error)
 
-    def _choose(self, x: Floats, values: Floats, weight: Floats | None) -> tuple[Floats, float | None]:
-        """The bandwidth of each feature, and the leave-one-out error where that chose it."""
+    def _choose(self, summary: Summary, x: Floats, values: Floats) -> tuple[Floats, float | None]:
+        """The bandwidth of each feature, and the leave-one-out error where that chose it; x is the sample's."""
         if isinstance(self.bandwidth, str):
             if self.bandwidth == "loo":
-                return leave_one_out(x, values, weight, kernel=self.kernel, metric=self.metric)
-            return rule(self.bandwidth, *distinct(x, values, weight)[::2]), None
+                total, weight = summary.distinct, summary.sample.weight
+                return leave_one_out(x, values, weight, total=total, kernel=self.kernel, metric=self.metric)
+            return rule(self.bandwidth, summary.features.spread(summary.dtype), summary.effective), None
         return check_bandwidth(self.bandwidth, x.shape[1]), None
 
-    def _ask(self, x: Any, values: Floats | None = None, *, top_k: int = 0, entropy: bool = False) -> Answer:
-        """What the keys say to queries, by the path that fits the kernel."""
+    def _ask(
+        self, x: Any, tell: Callable[[Floats], Floats] | None = None, *, top_k: int = 0, entropy: bool = False
+    ) -> Answer:
+        """What the keys say to queries, of their values or what `tell` makes of them."""
         check_is_fitted(self)
+        if is_scattered(x):
+            blocks = query_blocks(x, list(getattr(self, "feature_names_in_", ())), self.n_features_in_)
+            return Answer.joined([self._ask(block, tell, top_k=top_k, entropy=entropy) for block in blocks])
         x = validate_data(self, x, dtype=[np.float64, np.float32], reset=False)
-        keys = self._settle()
-        query = keys.place(x.astype(keys.neighbours.key.dtype, copy=False))
-        values = keys.values if values is None else values
+        fitted = self._settle()
+        frame, keys = fitted.frame, fitted.keys if tell is None else fitted.keys.telling(tell)
         if (self.kernel, self.metric) == ("gaussian", "euclidean"):
-            return gaussian(
-                query,
-                keys.neighbours.key,
-                values,
-                keys.log_weight,
-                top_k=top_k,
-                entropy=entropy,
-                neighbours=keys.neighbours,
-            )
-        return keys.neighbours.answer(query, values, keys.log_weight, top_k=top_k)
+            return gaussian(frame.place(x), keys, top_k=top_k, entropy=entropy)
+        return by_differences(frame.place(x), keys, top_k=top_k)
 
     @property
     def bandwidth_(self) -> Floats:
         """``(d,)``, the bandwidth of each feature; after `partial_fit` chosen when it is first needed."""
-        if not hasattr(self, "_pieces"):
+        if not hasattr(self, "_data"):
             raise AttributeError("bandwidth_ comes with fit")
-        return self._settle().bandwidth
+        return self._settle().frame.bandwidth
 
     def effective_neighbours(self, X: Any) -> Floats:
         """How many training rows each prediction rests on: exp of its weights' entropy, from 1 to n.
@@ -150,7 +168,7 @@ class Base(BaseEstimator, ABC):
         Returns:
             ``(N,)``.
         """
-        return np.asarray(np.exp(self._ask(X, np.zeros((len(self._settle().values), 1)), entropy=True).entropy))
+        return np.asarray(np.exp(self._ask(X, no_values, entropy=True).entropy))
 
     def attention(self, X: Any, top_k: int = 10) -> Attention:
         """Why this prediction: the training rows that weigh most in it.
@@ -164,12 +182,13 @@ class Base(BaseEstimator, ABC):
         """
         if not isinstance(top_k, int | np.integer) or isinstance(top_k, bool) or top_k < 1:
             raise ArgumentError(f"top_k: expected a whole number from 1 on, got {top_k!r}")
-        keys = self._settle()
-        answer = self._ask(X, np.zeros((len(keys.values), 1)), top_k=int(top_k))
-        indices = answer.indices
-        if keys.rows is not None:
-            indices = np.where(indices < 0, np.int64(-1), keys.rows[indices])
-        return Attention(indices, answer.weights)
+        answer = self._ask(X, no_values, top_k=int(top_k))
+        return Attention(answer.indices, answer.weights)
+
+
+def no_values(values: Floats) -> Floats:
+    """Where the weights alone are asked for: one column, for attention needs one."""
+    return np.zeros((len(values), 1))
 
 
 def check_bandwidth(bandwidth: Any, features: int) -> Floats:

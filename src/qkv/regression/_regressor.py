@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from sklearn.base import RegressorMixin
+from sklearn.utils import check_array
 
 from ._answer import Floats
 from ._base import Base
+from ._pieces import is_scattered, pieces_of
+from ._summary import Moments
 
 
 class NadarayaWatson(RegressorMixin, Base):
@@ -56,27 +61,36 @@ class NadarayaWatson(RegressorMixin, Base):
     def fit(self, X: Any, y: Any, sample_weight: Any = None) -> NadarayaWatson:
         """Take the training data, and choose the bandwidth.
 
+        Data beyond memory is left where it is: `fit` reads it once, piece by piece, keeps a sample of 100,000 rows for
+        as long as it chooses the bandwidth, and every question goes to the pieces, whose answers are merged.
+
         Args:
-            X: ``(n, n_features)``: an array, or a pandas or polars frame.
-            y: ``(n,)``, or ``(n, n_outputs)``.
-            sample_weight: ``(n,)``, not negative; None is 1 for all. A row of weight 2 counts as two rows.
+            X: ``(n, n_features)``: an array, or a pandas or polars frame. Or a Dask array or frame, or the path of a
+                Parquet file, a folder of them, or a pattern ("rows/*.parquet").
+            y: ``(n,)``, or ``(n, n_outputs)``. With Parquet the name of a column, or a list of names; with Dask that
+                or an array or frame that is cut like X.
+            sample_weight: ``(n,)``, not negative; None is 1 for all. A row of weight 2 counts as two rows. With Parquet
+                and Dask as y.
+
+        Raises:
+            ValueError: for data that is not numbers, or does not fit together (`ArgumentError` is one).
+            DependencyError: where Dask or pyarrow is needed and missing.
         """
-        self._pieces, self._keys = (
-            [self._read(X, y, sample_weight, first=True, multi_output=True, y_numeric=True)],
-            None,
-        )
+        if is_scattered(X):
+            self._take(pieces_of(X, y, sample_weight))
+        else:
+            self._data = [self._read(X, y, sample_weight, first=True, multi_output=True, y_numeric=True)]
+            self._fitted = None
         self._settle()
         return self
 
     def partial_fit(self, X: Any, y: Any, sample_weight: Any = None) -> NadarayaWatson:
-        """Take more training data; the bandwidth is chosen at the next question, from all that came."""
-        first = not hasattr(self, "_pieces")
-        piece = self._read(X, y, sample_weight, first=first, multi_output=True, y_numeric=True)
-        if not first and piece[1].shape[1:] != self._pieces[0][1].shape[1:]:
-            raise ValueError(
-                f"y has {piece[1].shape[1:] or 'no'} outputs, expected {self._pieces[0][1].shape[1:] or 'one'}"
-            )
-        self._pieces, self._keys = [*([] if first else self._pieces), piece], None
+        """Take more training data, in memory; the bandwidth is chosen at the next question, from all that came."""
+        came = self._more(X)
+        rows = self._read(X, y, sample_weight, first=not came, multi_output=True, y_numeric=True)
+        if came and rows.y.shape[1:] != came[0].y.shape[1:]:
+            raise ValueError(f"y has {rows.y.shape[1:] or 'no'} outputs, expected {came[0].y.shape[1:] or 'one'}")
+        self._data, self._fitted = [*came, rows], None
         return self
 
     def predict(self, X: Any, return_std: bool = False) -> Any:
@@ -90,39 +104,55 @@ class NadarayaWatson(RegressorMixin, Base):
         Returns:
             ``(N,)`` or ``(N, n_outputs)`` float64, or a pair of them.
         """
-        keys = self._settle()
-        outputs = keys.values.shape[1]
-        columns = np.concatenate([keys.values, keys.values**2], axis=1) if return_std else keys.values
-        told = self._ask(X, columns).mean
-        mean, scale = told[:, :outputs], self._scale
-        found = mean * scale + self._offset
+        fitted = self._settle()
+        scaled: Scaled = fitted.frame.encode  # type: ignore[assignment]
+        told = self._ask(X, with_squares if return_std else None).mean
+        mean = told[:, : len(scaled.scale)]
+        found = mean * scaled.scale + scaled.offset
         if not return_std:
             return self._shaped(found)
-        std = np.sqrt(np.maximum(told[:, outputs:] - mean**2, 0)) * scale
+        std = np.sqrt(np.maximum(told[:, len(scaled.scale) :] - mean**2, 0)) * scaled.scale
         return self._shaped(found), self._shaped(std)
 
     @property
     def loo_score_(self) -> float:
         """R² of the leave-one-out predictions, the mean of the outputs' own."""
-        if not hasattr(self, "_pieces") or (error := self._settle().error) is None:
+        if not hasattr(self, "_data") or (error := self._settle().error) is None:
             raise AttributeError('loo_score_ comes with bandwidth="loo" and fit')
-        return float(1 - error / self._settle().values.shape[1])
+        return float(1 - error / self._settle().keys.width)
 
-    def _encode(self, pieces: list[tuple[Floats, Any, Floats]]) -> Floats:
-        """The targets, each output at mean 0 and deviation 1."""
-        y = np.concatenate([piece[1] for piece in pieces]).astype(np.float64)
-        mass = np.concatenate([piece[2] for piece in pieces])
-        y = y[:, None] if y.ndim == 1 else y
-        weight = mass if mass.any() else None
-        self._offset = np.average(y, axis=0, weights=weight)
-        deviation = np.sqrt(np.average((y - self._offset) ** 2, axis=0, weights=weight))
-        self._scale = np.where(deviation > 0, deviation, 1.0)
-        return np.asarray((y - self._offset) / self._scale)
+    def _columns(self) -> Callable[[Any], Floats]:
+        return as_columns
+
+    def _encoding(self, targets: Moments) -> Scaled:
+        return Scaled(targets.mean, np.where(targets.deviation > 0, targets.deviation, 1.0))
 
     def _shaped(self, found: Floats) -> Floats:
-        return found[:, 0] if self._pieces[0][1].ndim == 1 else found
+        flat = self._data[0].y.ndim == 1 if isinstance(self._data, list) else self._data.flat
+        return found[:, 0] if flat else found
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()
         tags.target_tags.multi_output = True
         return tags
+
+
+@dataclass(frozen=True)
+class Scaled:
+    """The targets as values, each output at mean 0 and deviation 1."""
+
+    offset: Floats
+    scale: Floats
+
+    def __call__(self, y: Floats) -> Floats:
+        return np.asarray((y - self.offset) / self.scale)
+
+
+def as_columns(y: Any) -> Floats:
+    """Targets as ``(n, outputs)`` finite numbers."""
+    y = check_array(y, ensure_2d=False, dtype=np.float64, ensure_min_samples=0, input_name="y")
+    return np.asarray(y.reshape(len(y), -1) if y.ndim > 1 else y[:, None])
+
+
+def with_squares(values: Floats) -> Floats:
+    return np.concatenate([values, values**2], axis=1)
