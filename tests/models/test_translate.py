@@ -9,7 +9,7 @@ import torch
 from test_translator import ids, made
 from torch import Tensor
 
-from qkv.errors import ArgumentError
+from qkv.errors import ArgumentError, ModelError
 from qkv.models import Translator
 
 LAYERS: dict[str, Any] = {
@@ -72,8 +72,14 @@ def test_its_scores_are_those_of_the_model() -> None:
         expected = model(input_ids=source, decoder_input_ids=target)
         read = expected.encoder_last_hidden_state
         stepper = Stepper(model.decoder, model.encoder.embedding, read, None, 1, 5)
-        found = torch.stack([stepper.step(target[:, step]) for step in range(5)], 1)
-    torch.testing.assert_close(found, expected.logits, rtol=1e-10, atol=1e-10)
+        hidden = [stepper.step(target[:, step]) for step in range(5)]
+        found = torch.stack([model.encoder.embedding.scores(each) for each in hidden], 1)
+        torch.testing.assert_close(found, expected.logits, rtol=1e-10, atol=1e-10)
+        for step, each in enumerate(hidden):
+            values, tokens = stepper.likeliest(each, 7)
+            best = expected.logits[:, step].log_softmax(-1).topk(7)
+            assert torch.equal(tokens, best.indices)
+            torch.testing.assert_close(values, best.values, rtol=1e-10, atol=1e-10)
 
 
 def test_what_it_writes_and_grows_can_be_trained_on() -> None:
@@ -81,6 +87,24 @@ def test_what_it_writes_and_grows_can_be_trained_on() -> None:
     model.decoder.positions.compute(2)  # a table that has to grow
     written = model.translate(source, max_new_tokens=6)
     model(input_ids=source, labels=written).loss.backward()
+
+
+def test_many_texts_of_different_lengths_are_read_in_groups() -> None:
+    model, source = ending(made(20), 0), ids(21, 9, most=20)
+    mask = (torch.arange(9) < torch.randint(1, 10, (21, 1), generator=torch.Generator().manual_seed(3))).long()
+    whole = model.encoder(source, mask)[0]
+    found = model._read(source, mask)
+    torch.testing.assert_close(found[mask == 1], whole[mask == 1], rtol=1e-5, atol=1e-5)
+    expected = model.generate(source, attention_mask=mask, max_new_tokens=8, do_sample=False)
+    assert texts(model.translate(source, mask, max_new_tokens=8)) == texts(expected)
+
+
+def test_weights_that_are_no_numbers_are_named() -> None:
+    model = made(20)
+    with torch.no_grad():
+        model.get_input_embeddings().weight[:] = float("nan")
+    with pytest.raises(ModelError, match="translate: the model's scores are not numbers"):
+        model.translate(ids(1, 3, most=20), max_new_tokens=3)
 
 
 def test_half_precision_too() -> None:

@@ -10,9 +10,10 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor
-from transformers import AutoConfig, AutoModelForSeq2SeqLM, MarianConfig, MarianMTModel
+from transformers import AutoConfig, AutoModelForSeq2SeqLM
 
 import qkv
+from equal_models import equal_model
 from qkv.errors import ArgumentError
 from qkv.models import Translator, TranslatorConfig
 
@@ -284,61 +285,10 @@ def test_it_learns_ten_sentences_by_heart() -> None:
     assert torch.equal(written[:, 1:], target)
 
 
-def as_marian(model: Translator) -> MarianMTModel:
-    """transformers' own model with the same sizes, weights and positions: the paper's norms, after the sums."""
-    config = model.config
-    theirs = MarianMTModel(
-        MarianConfig(
-            vocab_size=config.vocab_size,
-            d_model=config.hidden_size,
-            encoder_layers=config.encoder_layers,
-            decoder_layers=config.decoder_layers,
-            encoder_ffn_dim=config.intermediate_size,
-            decoder_ffn_dim=config.intermediate_size,
-            encoder_attention_heads=config.num_attention_heads,
-            decoder_attention_heads=config.num_attention_heads,
-            activation_function=config.activation,
-            scale_embedding=True,
-            pad_token_id=0,
-            eos_token_id=2,
-            decoder_start_token_id=0,
-            forced_eos_token_id=None,
-        )
-    ).eval()
-    names = {
-        "attention": "self_attn",
-        "cross_attention": "encoder_attn",
-        "around_attention.norm": "self_attn_layer_norm",
-        "around_cross_attention.norm": "encoder_attn_layer_norm",
-        "around_feed_forward.norm": "final_layer_norm",
-        "feed_forward.up": "fc1",
-        "feed_forward.down": "fc2",
-        "query": "q_proj",
-        "key": "k_proj",
-        "value": "v_proj",
-        "output": "out_proj",
-    }
-    state = theirs.state_dict()
-    for name, value in model.state_dict().items():
-        if ".layers." not in name:
-            continue
-        side, _, _, layer, *rest = name.split(".")
-        part, kind = ".".join(rest[:-1]), rest[-1]
-        pieces = [part] if part in names else part.rsplit(".", 1)
-        state[".".join(["model", side, "layers", layer, *(names[piece] for piece in pieces), kind])] = value
-    table = model.get_input_embeddings().weight
-    for name in ("model.shared", "model.encoder.embed_tokens", "model.decoder.embed_tokens", "lm_head"):
-        state[f"{name}.weight"] = table
-    for side in ("encoder", "decoder"):
-        place = f"model.{side}.embed_positions.weight"
-        state[place] = qkv.nn.sinusoids(*state[place].shape)
-    theirs.load_state_dict(state)
-    return theirs
-
-
-def test_the_papers_model_is_that_of_transformers() -> None:
-    model = made(norm_place="after")
-    theirs = as_marian(model)
+@pytest.mark.parametrize("place", ["after", "before"])
+def test_the_papers_model_is_that_of_transformers(place: str) -> None:
+    model = made(norm_place=place)
+    theirs = equal_model(model)
     mask = torch.tensor([[1] * 7, [1] * 4 + [0] * 3])
     inputs = {"input_ids": ids(2, 7), "attention_mask": mask, "decoder_input_ids": ids(2, 5, seed=2)}
     with torch.no_grad():

@@ -18,17 +18,16 @@ def greedy(stepper: Stepper, texts: int, start: int, end: int, longest: int) -> 
     left = list(range(texts))
     tokens = torch.full((texts,), start)
     for step in range(longest):
-        tokens = stepper.step(tokens).argmax(-1)
+        tokens = stepper.likeliest(stepper.step(tokens), 1)[1][:, 0]
         chosen = tokens.tolist()
         for text, token in zip(left, chosen, strict=True):
             written[text].append(token)
-        going = [row for row, token in enumerate(chosen) if token != end]
+        going = _closed_up([token != end for token in chosen])
         if not going or step == longest - 1:
             break
         if len(going) < len(chosen):
-            rows = torch.tensor(going)
-            stepper.keep(rows, rows)
-            tokens, left = tokens[rows], [left[row] for row in going]
+            stepper.keep(going)
+            tokens, left = tokens[going], [left[row] for row in going]
     return written
 
 
@@ -42,52 +41,81 @@ def beam_search(
     At each step the 2k likeliest continuations of a text's k rows are found. Those among the first k that end it are
     finished; the k best of the others go on. A text is done once k are finished and none that goes on is better than
     the worst of these. This is what ``generate(num_beams=k)`` of transformers does; here a text that is done costs no
-    more.
+    more, and a row that one continuation goes on from stays where it is.
     """
     finished: list[list[tuple[float, list[int]]]] = [[] for _ in range(texts)]
     left = list(range(texts))
     scores = torch.full((texts, beams), NEVER)
     scores[:, 0] = 0.0
     tokens = torch.full((texts * beams,), start)
-    written = torch.empty(texts * beams, 0, dtype=torch.long)
+    written: list[list[int]] = [[] for _ in range(texts * beams)]
     for length in range(1, longest + 1):
-        values, parents, found = _likeliest(stepper.step(tokens), scores, 2 * beams)
+        values, parents, found = _continuations(*stepper.likeliest(stepper.step(tokens), 2 * beams), scores)
         ends = (found == end) | (length == longest)
-        normed = values / length**length_penalty
-        first = torch.arange(len(left))[:, None] * beams
         for row, rank in ends[:, :beams].nonzero().tolist():
-            text = [*written[row * beams + int(parents[row, rank])].tolist(), int(found[row, rank])]
-            finished[left[row]].append((float(normed[row, rank]), text))
+            text = [*written[row * beams + int(parents[row, rank])], int(found[row, rank])]
+            finished[left[row]].append((float(values[row, rank]) / length**length_penalty, text))
         if length == longest:
             break
         scores, chosen = (values + ends * NEVER).topk(beams)
-        rows, tokens = (first + parents.gather(1, chosen)).flatten(), found.gather(1, chosen).flatten()
-        going = [row for row, text in enumerate(left) if _goes_on(finished[text], scores[row], length, length_penalty)]
+        best = (scores[:, 0] / length**length_penalty).tolist()
+        going = _closed_up([_goes_on(finished[text], best[row], beams) for row, text in enumerate(left)])
         if not going:
             break
-        kept = None
+        parents, found = parents.gather(1, chosen), found.gather(1, chosen)
+        order = [_in_place(each) for each in parents.tolist()]
+        place = torch.tensor(order)
+        scores, parents, found = (each.gather(1, place) for each in (scores, parents, found))
+        sources = (parents + torch.arange(0, len(left) * beams, beams)[:, None]).flatten().tolist()
+        moved = [row for row, source in enumerate(sources) if row != source]
+        stepper.replace(moved, [sources[row] for row in moved])
+        tokens = found.flatten()
+        written = [[*written[source], token] for source, token in zip(sources, tokens.tolist(), strict=True)]
         if len(going) < len(left):
-            kept = torch.tensor(going)
-            scores, left = scores[kept], [left[row] for row in going]
-            rows, tokens = (each.view(-1, beams)[kept].flatten() for each in (rows, tokens))
-        stepper.keep(rows, kept)
-        written = torch.cat([written[rows], tokens[:, None]], 1)
+            stepper.keep(going)
+            scores, tokens, left = scores[going], found[going].flatten(), [left[row] for row in going]
+            written = [written[row * beams + beam] for row in going for beam in range(beams)]
     return [max(each, key=lambda scored: scored[0])[1] for each in finished]
 
 
-def _likeliest(
-    scores: Float[Tensor, "rows tokens"], before: Float[Tensor, "texts beams"], count: int
+def _continuations(
+    values: Float[Tensor, "rows count"], tokens: Int[Tensor, "rows count"], before: Float[Tensor, "texts beams"]
 ) -> tuple[Float[Tensor, "texts count"], Int[Tensor, "texts count"], Int[Tensor, "texts count"]]:
-    """For each text the continuations with the highest sums of logarithms: the sums, the beams, the tokens."""
-    texts, beams = before.shape
-    whole = scores.float().log_softmax(-1).view(texts, beams, -1) + before[..., None]
-    values, place = whole.flatten(1).topk(count)
-    return values, place // whole.shape[2], place % whole.shape[2]
+    """For each text, out of the likeliest next tokens of its beams, those with the highest sums of logarithms: the
+    sums, the beams, the tokens."""
+    (texts, beams), count = before.shape, values.shape[1]
+    sums, place = (values.view(texts, beams, count) + before[..., None]).flatten(1).topk(count)
+    return sums, place // count, tokens.view(texts, beams * count).gather(1, place)
 
 
-def _goes_on(finished: list[tuple[float, list[int]]], scores: Tensor, length: int, length_penalty: float) -> bool:
+def _goes_on(finished: list[tuple[float, list[int]]], best: float, beams: int) -> bool:
     """Whether what a text's beam may still find could be better; of what is finished, as many as beams are kept."""
-    beams = len(scores)
     finished.sort(key=lambda scored: -scored[0])
     del finished[beams:]
-    return len(finished) < beams or float(scores[0]) / length**length_penalty > finished[-1][0]
+    return len(finished) < beams or best > finished[-1][0]
+
+
+def _in_place(parents: list[int]) -> list[int]:
+    """Which continuation stands in which row: one of each parent in its parent's, the others in what is left.
+
+    >>> _in_place([2, 0, 2, 2])
+    [1, 2, 0, 3]
+    """
+    order = [-1] * len(parents)
+    others = []
+    for child, parent in enumerate(parents):
+        if order[parent] < 0:
+            order[parent] = child
+        else:
+            others.append(child)
+    return [others.pop(0) if child < 0 else child for child in order]
+
+
+def _closed_up(going: list[bool]) -> list[int]:
+    """Who goes on, in places from 0 on: the last ones take the places of those that do not.
+
+    >>> _closed_up([True, False, True, False, True])
+    [0, 4, 2]
+    """
+    left = [row for row, goes in enumerate(going) if goes]
+    return [row if going[row] else left.pop() for row in range(len(left))]

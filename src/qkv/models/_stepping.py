@@ -2,7 +2,7 @@
 
 It computes what `Target` computes, with less around it: one projection for query, key and value; the source's keys and
 values once, shared by all beams of a text; room for all tokens from the start; the kernel called without asking again
-what cannot have changed.
+what cannot have changed; and what may come next found by the kernel too, for that is attention to the vocabulary.
 """
 
 from __future__ import annotations
@@ -12,18 +12,21 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional
 
 from .._typing import Float, Int
 from ..attention import Mask
-from ..attention._arrays import View, usable, view
 from ..attention._backends import Outputs
-from ..attention._backends._choose import run
+from ..attention._backends._choose import native
 from ..attention._plan import Plan
-from ..attention._prepare import Problem
 from ..attention._scores import ScoreShape
+from ..errors import ModelError
 from ..nn import DecoderLayer, MultiHeadAttention, Residual
+from ..nn._feed_forward import bent
+
+FEW = 8
+"""Rows up to which a matrix is multiplied from the left, see `_linear`."""
 
 
 class Stepper:
@@ -49,6 +52,7 @@ class Stepper:
     ) -> None:
         texts, keys, dim = source.shape
         self._embedding, self._norm, self._beams = embedding, decoder.stack.norm, beams
+        self._vocabulary = bare(embedding.table.weight.detach())[None, None]
         self._positions = decoder.positions(source.new_zeros(longest, dim))
         bounds = None if mask is None else mask._bounds(ScoreShape((texts,), 1, 1, keys))
         self._start = np.zeros((texts, 1), np.int32) if bounds is None else np.broadcast_to(bounds.start, (texts, 1))
@@ -56,44 +60,69 @@ class Stepper:
         self._layers = [_Layer(layer, source) for layer in decoder.stack.layers]
         attention: MultiHeadAttention = decoder.stack.layers[0].attention
         shape = 2 * len(self._layers), texts * beams, attention.key_heads, longest, attention.head_dim
-        self._own, self._other = source.new_empty(shape), source.new_empty(shape if beams > 1 else 0)
+        self._own = source.new_empty(shape)
         self._length = 0
-        self._plan_of_source()
+        self._see()
 
-    def step(self, tokens: Int[Tensor, " rows"]) -> Float[Tensor, "rows tokens"]:
-        """Scores of what follows each row's newest token."""
+    def step(self, tokens: Int[Tensor, " rows"]) -> Float[Tensor, "rows dim"]:
+        """Read each row's newest token: the vectors that say what follows."""
         x = self._embedding(tokens) + self._positions[self._length]
         self._length += 1
         everything = _plan(np.zeros((1, 1), np.int32), np.full((1, 1), self._length, np.int32), self._scale)
-        for index, layer in enumerate(self._layers):
-            own = self._own[2 * index : 2 * index + 2, :, :, : self._length]
-            x = layer.step(x, own, everything, self._cross, self._beams)
-        if self._norm is not None:
-            x = self._norm(x)
-        scores: Tensor = self._embedding.scores(x)
-        return scores
+        for layer, own, held in zip(self._layers, _pairs(self._own), self._held, strict=True):
+            x = layer.step(x, own[:, :, :, self._length - 1], held[:, :, :, : self._length], everything, self._cross)
+        result: Tensor = x if self._norm is None else self._norm(x)
+        return result
 
-    def keep(self, rows: Int[Tensor, " kept"], texts: Int[Tensor, " left"] | None = None) -> None:
-        """Go on with these rows, and, where some texts are done, with these texts.
+    def likeliest(
+        self, hidden: Float[Tensor, "rows dim"], count: int
+    ) -> tuple[Float[Tensor, "rows count"], Int[Tensor, "rows count"]]:
+        r"""The logarithms of the probabilities of each row's likeliest next tokens, and these tokens, the first first:
 
-        Args:
-            rows: those whose tokens the new rows continue.
-            texts: those that are left; None for all.
+        .. math:: p(t \mid h) = \exp(E_t \cdot h) / \sum_u \exp(E_u \cdot h)
+
+        That is h's attention to the embeddings E as keys: neither scores nor probabilities of all tokens are written.
+
+        Raises:
+            ModelError: where scores are not numbers.
         """
-        read = self._own[:, :, :, : self._length]
-        if self._other.numel():
-            self._own, self._other = self._other[:, : len(rows)], self._own
-            torch.index_select(read, 1, rows, out=self._own[:, :, :, : self._length])
-        else:
-            self._own = self._own[:, rows]
-        if texts is not None:
-            for layer in self._layers:
-                layer.source = layer.source[:, texts]
-            self._start, self._stop = self._start[texts.numpy()], self._stop[texts.numpy()]
-            self._plan_of_source()
+        keys, rows = self._vocabulary, len(hidden)
+        real = torch.float64 if hidden.dtype == torch.float64 else torch.float32
+        tokens, weights = torch.empty(rows, count, dtype=torch.long), torch.empty(rows, count, dtype=real)
+        plan = _plan(np.zeros((1, rows), np.int32), np.full((1, rows), keys.shape[2], np.int32), 1.0)
+        found = {"top_indices": tokens.numpy()[None, None], "top_weights": weights.numpy()[None, None]}
+        # The backend needs values as well: the first few numbers of each key, which it has at hand.
+        _attended(hidden[None, None], (keys, keys[..., :16]), plan, **found)
+        if not bool((weights[:, 0] > 0).all()):
+            raise ModelError("translate: the model's scores are not numbers: its weights are broken (NaN or infinite)")
+        return weights.log_(), tokens
 
-    def _plan_of_source(self) -> None:
+    def replace(self, rows: list[int], sources: list[int]) -> None:
+        """Have rows forget what they wrote and go on from other ones, none of which is replaced itself."""
+        for row, source in zip(rows, sources, strict=True):
+            self._own[:, row, :, : self._length] = self._own[:, source, :, : self._length]
+
+    def keep(self, texts: list[int]) -> None:
+        """Go on with these texts alone, in this order: each stands where it stood, or where one stood that is done."""
+        beams, left = self._beams, len(texts)
+        for place, text in enumerate(texts):
+            if place != text:
+                for beam in range(beams):
+                    self.replace([place * beams + beam], [text * beams + beam])
+                for layer in self._layers:
+                    layer.source[:, place] = layer.source[:, text]
+        self._own = self._own[:, : left * beams]
+        for layer in self._layers:
+            layer.source = layer.source[:, :left]
+        self._start, self._stop = self._start[texts], self._stop[texts]
+        self._see()
+
+    def _see(self) -> None:
+        """What a step needs of the texts that are left, as NumPy sees it."""
         self._scale = self._layers[0].head_dim ** -0.5
+        self._held = [bare(own) for own in _pairs(self._own)]
+        for layer in self._layers:
+            layer.held = bare(layer.source)
         rows = len(self._start), self._beams
         start, stop = (np.ascontiguousarray(np.broadcast_to(each, rows)) for each in (self._start, self._stop))
         self._cross = _plan(start, stop, self._scale)
@@ -102,36 +131,78 @@ class Stepper:
 class _Layer:
     """One decoder layer's weights as a step uses them, and the source as it reads it ``(2, texts, heads, M, dim)``."""
 
+    held: NDArray[Any]
+
     def __init__(self, layer: DecoderLayer, source: Tensor) -> None:
         assert layer.cross_attention is not None
         assert layer.around_cross_attention is not None
+        own, cross, feed = layer.attention, layer.cross_attention, layer.feed_forward
         self._around = layer.around_attention, layer.around_cross_attention, layer.around_feed_forward
-        self._own, self._cross, self._feed_forward = layer.attention, layer.cross_attention, layer.feed_forward
-        parts = self._own.query, self._own.key, self._own.value
-        self._weight = torch.cat([part.weight for part in parts])
-        self._bias = None if self._own.query.bias is None else torch.cat([part.bias for part in parts])
-        self.head_dim = self._own.head_dim
-        self.source = torch.stack(self._cross.read(source))
+        parts = own.query, own.key, own.value
+        bias = None if own.query.bias is None else torch.cat([part.bias for part in parts])
+        self._projection = torch.cat([part.weight for part in parts]), bias
+        self._output, self._query, self._cross_output = map(_weights, (own.output, cross.query, cross.output))
+        self._up, self._down, self._activation = _weights(feed.up), _weights(feed.down), feed.activation
+        self._gate = None if feed.gate is None else _weights(feed.gate)
+        self.heads, self.head_dim = own.heads, own.head_dim
+        self.source = torch.stack(cross.read(source))
 
-    def step(self, x: Tensor, own: Tensor, everything: Plan, source: Plan, beams: int) -> Tensor:
-        """x ``(rows, dim)`` of the newest tokens, whose keys and values become the last of `own`."""
-        rows, heads, dim = len(x), self._own.heads, self.head_dim
+    def step(self, x: Tensor, newest: Tensor, own: NDArray[Any], everything: Plan, source: Plan) -> Tensor:
+        """x ``(rows, dim)`` of the newest tokens, whose keys and values go to `newest`, the last of `own`."""
+        rows, heads, dim = len(x), self.heads, self.head_dim
+        texts = self.source.shape[1]
 
         def attention(inner: Tensor) -> Tensor:
-            projected = functional.linear(inner, self._weight, self._bias).view(rows, -1, dim)
-            own[:, :, :, -1] = projected[:, heads:].view(rows, 2, -1, dim).transpose(0, 1)
-            query = projected[:, :heads, None]
-            return self._own.output(_attended(query, own, everything).view(rows, heads * dim))  # type: ignore[no-any-return]
+            projected = _linear(inner, *self._projection).view(rows, -1, dim)
+            newest.copy_(projected[:, heads:].view(rows, 2, -1, dim).transpose(0, 1))
+            found = _attended(projected[:, :heads, None], own, everything)
+            return _linear(found.view(rows, heads * dim), *self._output)
 
         def cross_attention(inner: Tensor) -> Tensor:
-            query = self._cross.query(inner).view(-1, beams, heads, dim).transpose(1, 2)
-            found = _attended(query, self.source, source).transpose(1, 2)
-            return self._cross.output(found.reshape(rows, heads * dim))  # type: ignore[no-any-return]
+            query = _linear(inner, *self._query).view(texts, -1, heads, dim).transpose(1, 2)
+            found = _attended(query, self.held, source).transpose(1, 2)
+            return _linear(found.reshape(rows, heads * dim), *self._cross_output)
 
-        parts = attention, cross_attention, self._feed_forward
-        for around, part in zip(self._around, parts, strict=True):
+        def feed_forward(inner: Tensor) -> Tensor:
+            gate = None if self._gate is None else _linear(inner, *self._gate)
+            return _linear(bent(self._activation, _linear(inner, *self._up), gate), *self._down)
+
+        for around, part in zip(self._around, (attention, cross_attention, feed_forward), strict=True):
             x = _joined(around, x, part)
         return x
+
+
+def bare(tensor: Tensor) -> NDArray[Any]:
+    """The tensor's memory as backends read it: bfloat16 as the 16-bit numbers it looks like."""
+    if tensor.dtype == torch.bfloat16:
+        return tensor.view(torch.int16).numpy().view(np.uint16)
+    found: NDArray[Any] = tensor.numpy()
+    return found
+
+
+_NAMES = {getattr(torch, name): name for name in ("float16", "bfloat16", "float32", "float64")}
+
+
+def _pairs(own: Tensor) -> list[Tensor]:
+    """Of each layer: keys and values."""
+    return [own[first : first + 2] for first in range(0, len(own), 2)]
+
+
+def _weights(linear: nn.Linear) -> tuple[Tensor, Tensor | None]:
+    return linear.weight, linear.bias
+
+
+def _linear(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+    """``x W^T + b``, as W times x for few rows.
+
+    MKL reads a matrix that is not in the cache at 8 GB/s where it stands on the right, or meets one row alone, and at
+    13 to 15 GB/s on the left of two to eight columns; one row is therefore multiplied twice.
+    """
+    rows = len(x)
+    if rows > (FEW if weight.shape[0] >= weight.shape[1] else 2):
+        return functional.linear(x, weight, bias)
+    product = torch.mm(weight, (x if rows > 1 else torch.cat([x, x])).t()).t()[:rows]
+    return product.contiguous() if bias is None else torch.add(product, bias).contiguous()
 
 
 def _joined(around: Residual, x: Tensor, part: Any) -> Tensor:
@@ -143,13 +214,12 @@ def _plan(start: NDArray[np.int32], stop: NDArray[np.int32], scale: float) -> Pl
     return Plan(start, stop, (), (), scale)
 
 
-def _attended(query: Tensor, keys_values: Tensor, plan: Plan) -> Tensor:
-    """Output ``(batch, heads, N, dim)`` of what `keys_values` ``(2, batch, heads, M, dim)`` holds."""
-    output = torch.empty(query.shape, dtype=query.dtype)
-    batch, heads, queries, _ = query.shape
-    asked, held = view(query, "query", gradients=True), view(keys_values, "keys", gradients=True).data
-    shape = ScoreShape((batch,), heads, queries, held.shape[3])
-    problem = Problem(usable(asked.data), usable(held[0]), usable(held[1]), asked, (batch, heads), shape, plan)
-    into: View = view(output, "output", gradients=True)
-    run(problem, Outputs(into.data, None))
+def _attended(query: Tensor, held: Any, plan: Plan, **found: Any) -> Tensor:
+    """Output ``(batch, heads, N, dim)`` of held keys and values ``(batch, heads, M, dim)``, and what else is found."""
+    key, value = held
+    output = query.new_empty((*query.shape[:3], value.shape[3]))
+    if key.shape[2] == 0:
+        return output.zero_()
+    dtype: Any = _NAMES[query.dtype]
+    native(bare(query), key, value, plan, Outputs(bare(output), **found), dtype=dtype)
     return output

@@ -22,6 +22,9 @@ from ._stepping import Stepper
 from ._translator_config import TranslatorConfig
 from ._weights import gathered
 
+TOGETHER = 8
+"""Texts that `Translator.translate` reads at once."""
+
 
 class Source(nn.Module):
     """The encoder's side: tokens, positions, `qkv.nn.Encoder`. It holds the embedding that the target's side shares."""
@@ -261,7 +264,7 @@ class Translator(QkvModel, GenerationMixin):  # type: ignore[no-untyped-call]
             )
             return found
         texts, keys = input_ids.shape
-        source = self.encoder(input_ids, attention_mask)[0]
+        source = self._read(input_ids, attention_mask)
         mask = padding(attention_mask, "attention_mask", texts, keys).mask
         stepper = Stepper(self.decoder, self.encoder.embedding, source, mask, beams, max_new_tokens)
         if beams == 1:
@@ -270,6 +273,22 @@ class Translator(QkvModel, GenerationMixin):  # type: ignore[no-untyped-call]
             written = beam_search(stepper, texts, start, end, max_new_tokens, beams, length_penalty)
         width = max(map(len, written), default=0)
         return torch.tensor([[start, *text, *[pad] * (width - len(text))] for text in written])
+
+    def _read(self, ids: Tensor, attention_mask: Tensor | None) -> Tensor:
+        """What the encoder makes of the texts; a few of like length at a time, so that little padding is computed."""
+        texts, width = ids.shape
+        if attention_mask is None or texts <= TOGETHER or bool((attention_mask[:, 0] == 0).any()):
+            whole: Tensor = self.encoder(ids, attention_mask)[0]
+            return whole
+        columns = torch.arange(1, width + 1)
+        lengths = (columns * (attention_mask != 0)).amax(1)  # whatever stands between, nothing is read behind it
+        found = self.get_input_embeddings().weight.new_zeros(texts, width, self.config.hidden_size)
+        order = lengths.argsort(descending=True)
+        for first in range(0, texts, TOGETHER):
+            rows = order[first : first + TOGETHER]
+            longest = int(lengths[rows[0]])
+            found[rows, :longest] = self.encoder(ids[rows, :longest], attention_mask[rows, :longest])[0]
+        return found
 
 
 def _layers(config: TranslatorConfig) -> dict[str, Any]:

@@ -54,13 +54,18 @@ class FeedForward(nn.Module):
         self.dropout = nn.Dropout(dropout)
 
     def forward(self, x: Float[Tensor, "*batch dim"]) -> Float[Tensor, "*batch dim"]:
-        hidden = self.up(x)
-        if self.gate is not None:
-            hidden = functional.silu(self.gate(x)) * hidden
-        else:
-            hidden = functional.relu(hidden) if self.activation == "relu" else functional.gelu(hidden)
+        hidden = bent(self.activation, self.up(x), None if self.gate is None else self.gate(x))
         result: Tensor = self.down(self.dropout(hidden))
         return result
 
     def extra_repr(self) -> str:
         return self.activation
+
+
+def bent(
+    activation: Activation, hidden: Float[Tensor, "*batch hidden"], gate: Float[Tensor, "*batch hidden"] | None
+) -> Float[Tensor, "*batch hidden"]:
+    """What stands between the two maps; swiglu has a gate."""
+    if gate is not None:
+        return functional.silu(gate) * hidden
+    return functional.relu(hidden) if activation == "relu" else functional.gelu(hidden)
