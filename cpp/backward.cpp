@@ -13,12 +13,10 @@ namespace qkv {
 namespace {
 
 constexpr int64_t span_bytes = 1 << 19;       // of a span's keys, values and their gradients: half of a second-level cache
-constexpr int64_t smallest_span = 64;         // and what a span is a multiple of
 constexpr int64_t most_query_bytes = 24 << 20;  // of the gradients of queries that a task holds
 constexpr int64_t tiles_worth_a_part = 8, most_parts = 64, most_parts_of_tables = 8;
 constexpr double cost_unfused = 7.0 / 5.0;    // products of a block of scores
 constexpr double work_worth_a_thread = 5e5;   // multiply-adds
-
 
 bool summed_over(const Problem &problem, const Gradients &given, int axis, int64_t size) {
     if (size == 1) return false;
@@ -42,8 +40,8 @@ BackwardSplit split_of(const Problem &problem, const Gradients &given, const Ker
     split.tiles_per_part = std::clamp<int64_t>(split.tiles_per_part, 1, tiles_held);
     split.parts = std::max<int64_t>(ceil_div(split.tiles, split.tiles_per_part), 1);
     const int64_t row_bytes = 2 * (problem.dim + problem.value_dim) * size;
-    split.keys_per_span = std::max<int64_t>(span_bytes / row_bytes / smallest_span, 1) * smallest_span;
-    split.keys_per_span = std::min(split.keys_per_span, ceil_div(problem.keys, smallest_span) * smallest_span);
+    split.keys_per_span = std::max<int64_t>(span_bytes / row_bytes / keys_at_once, 1) * keys_at_once;
+    split.keys_per_span = std::min(split.keys_per_span, ceil_div(problem.keys, keys_at_once) * keys_at_once);
     split.spans = ceil_div(problem.keys, split.keys_per_span);
     split.units_per_task = summed_over(problem, given, 1, problem.heads)   ? units
                            : summed_over(problem, given, 0, problem.batch) ? problem.batch
@@ -55,6 +53,7 @@ BackwardSplit split_of(const Problem &problem, const Gradients &given, const Ker
     const int64_t rounds = ceil_div(groups, threads);
     const bool balanced = (double)(rounds * threads) <= cost_unfused * (double)groups;
     split.fused = split.tiles <= tiles_held && (balanced || together || split.parts == 1);
+    split.once = split.tiles == 1 && problem.keys <= keys_at_once;
     split.tasks = split.fused ? groups : groups * (split.parts / split.parts_per_task) + units * split.spans;
     return split;
 }

@@ -17,6 +17,8 @@ struct Gradients {
     void *sink;                 // to be filled, (heads,), or null
 };
 
+constexpr int64_t keys_at_once = 64;  // of a block
+
 // The queries of all heads that share keys are cut into tiles, and runs of those into parts. Everything is summed in an order
 // that follows from the problem's shape alone: for a query, over blocks of keys; for a key, over tiles of queries; sums over
 // both, by part and in the order of parts.
@@ -27,6 +29,7 @@ struct BackwardSplit {
     // Fused, a task is all of some units: each score is computed once. Otherwise parts and spans are tasks of their own, the
     // former for queries, the latter for keys and values: more to compute, and more to do at once.
     bool fused;
+    bool once;                   // every unit is one tile against one block
     int64_t units_per_task;      // (batch item, key head) pairs whose sums meet in one place; all of the batch for a head
     int64_t parts_per_task;      // one, or all of them, one after another
     int64_t tasks;

@@ -33,6 +33,22 @@ namespace {
 #include "row_product.inl"
 #include "backward_block.inl"
 
+// What the sink of a head loses by a tile's queries: it takes part in their sums, but in no output.
+template <class T, int Q>
+void add_sink_gradient(const BackwardTile<T, Q> &tile, const Problem &problem, const Gradients &given, const BackwardSplit &split, int64_t batch,
+                       int64_t unit, int64_t head) {
+    double pull = 0;
+    const double sink = (double)((const T *)problem.sink.data)[head * problem.sink.stride[1]];
+    for (int lane = 0; lane < tile.rows; ++lane) {
+        const double lse = (double)((const T *)given.lse)[(batch * problem.heads + head) * problem.queries + tile.index[lane]];
+        if (lse != -infinity<T>) pull -= __builtin_exp(sink - lse) * (double)tile.delta[lane];
+    }
+    const int64_t units = problem.batch * problem.key_heads;
+    split.row_sums[(problem.bias_terms * units + batch * problem.key_heads + unit) * split.tiles + tile.number] = pull;
+}
+
+#include "backward_once.inl"
+
 // One tile against a span of keys.
 template <class P, int Q, bool rows, bool columns, class T = typename P::Real>
 void visit_tile(const Problem &problem, const Gradients &given, const BackwardSplit &split, BackwardSpace<P> &space, int64_t batch,
@@ -51,16 +67,7 @@ void visit_tile(const Problem &problem, const Gradients &given, const BackwardSp
     const bool sinks = rows && opening && given.sink;
     if ((tile.low >= stop || tile.high <= from) && !sinks) return;
     open_backward(tile, problem, given, space, batch, head);
-    if (sinks) {
-        double pull = 0;
-        const double sink = (double)((const T *)problem.sink.data)[head * problem.sink.stride[1]];
-        for (int lane = 0; lane < tile.rows; ++lane) {
-            const double lse = (double)((const T *)given.lse)[(batch * problem.heads + head) * problem.queries + tile.index[lane]];
-            if (lse != -infinity<double>) pull -= __builtin_exp(sink - lse) * (double)tile.delta[lane];
-        }
-        const int64_t units = problem.batch * problem.key_heads;
-        split.row_sums[(problem.bias_terms * units + batch * problem.key_heads + unit) * split.tiles + number] = pull;
-    }
+    if (sinks) add_sink_gradient(tile, problem, given, split, batch, unit, head);
     for (int64_t block = from; block < stop; block += keys_at_once) {
         const int64_t low = (block > tile.low ? block : tile.low) / P::terms * P::terms;  // pairs begin at even keys
         const int64_t end = block + keys_at_once < stop ? block + keys_at_once : stop;
@@ -131,7 +138,17 @@ template <class P> bool work_backward(const Problem &problem, const Gradients &g
         }
         const int64_t group = task % groups, turn = turns - 1 - task / groups;  // under a causal mask the last are the longest
         for (int64_t at = group * split.units_per_task; at < (group + 1) * split.units_per_task; ++at) {
-            const int64_t batch = at % problem.batch, unit = at / problem.batch;
+            // As they lie in memory, unless what all batch items of a head add to is gone through together.
+            const bool alone = split.units_per_task == 1;
+            const int64_t batch = alone ? at / problem.key_heads : at % problem.batch, unit = alone ? at % problem.key_heads : at / problem.batch;
+            if (split.once && source.stopped(source.state)) return true;
+            if (split.once && problem.dim % P::terms == 0 && problem.value_dim % P::terms == 0) {  // whole pairs, or numbers
+                if (problem.queries <= lanes<typename P::Real>)
+                    differentiate_once<P, 1>(problem, given, split, space, batch, unit);
+                else
+                    differentiate_once<P, QKV_VECTORS>(problem, given, split, space, batch, unit);
+                continue;
+            }
             if (split.fused) {
                 differentiate_part<P, true, true>(problem, given, split, space, source, batch, unit, 0, split.tiles, 0, problem.keys);
                 continue;

@@ -1,7 +1,5 @@
 // What the backward pass holds while it works: a tile of queries and a span of keys, each as its products want them.
 
-constexpr int64_t keys_at_once = 64;  // of a block; a divisor of keys_per_span
-
 template <class T> int64_t padded(int64_t dim) { return (dim + lanes<T> - 1) / lanes<T> * lanes<T>; }
 
 // One thread's memory, taken once for all its tasks.
@@ -59,10 +57,6 @@ template <class T, int Q> struct BackwardTile : Tile<T, Q> {
     T *grad_query;     // (dim, width), not yet scaled
 };
 
-template <class T> void clear(T *to, int64_t count) {
-    for (int64_t i = 0; i < count; ++i) to[i] = 0;
-}
-
 // A row in the type that is computed in, and zeros up to the padded length.
 template <class T> void copy_row(Dtype dtype, const char *from, int64_t dim, int64_t all, T *to) {
     load_row(dtype, from, dim, to);
@@ -106,12 +100,17 @@ bool take_rows(const char *const *from, Dtype dtype, int used, int64_t dim, int6
     }
 }
 
+// Lanes without a query attend to nothing.
+template <class T, int Q> void close_unused(BackwardTile<T, Q> &tile) {
+    for (int lane = tile.rows; lane < tile.width; ++lane) tile.start[lane] = tile.stop[lane] = 0;
+    if (tile.rows < tile.width) tile.full_high = 0;
+}
+
 template <class P, int Q, class T = typename P::Real>
 void open_backward(BackwardTile<T, Q> &tile, const Problem &problem, const Gradients &given, BackwardSpace<P> &space, int64_t batch,
                    int64_t head) {
     constexpr int width = Tile<T, Q>::width;
-    for (int lane = tile.rows; lane < width; ++lane) tile.start[lane] = tile.stop[lane] = 0;
-    if (tile.rows < width) tile.full_high = 0;  // lanes without a query attend to nothing
+    close_unused(tile);
     const int64_t size = bytes_of(problem.dtype);
     const char *queries[width], *grads[width];
     for (int lane = 0; lane < width; ++lane) {

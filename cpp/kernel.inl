@@ -20,6 +20,7 @@ namespace {
 #include "convert.inl"
 #include "product.inl"
 #include "pairs.inl"
+#include "row_product.inl"
 #include "transpose.inl"
 #include "tile.inl"
 #include "mask.inl"
@@ -74,24 +75,33 @@ template <class T> struct Workspace {
     }
 };
 
-// One tile against one block of keys.
+// What is left to multiply of a tile and a block; values as rows are read, each as many as a weight has.
+template <class P, int Q> struct Weighed {
+    using T = typename P::Real;
+    const T *weights = nullptr;  // (depth, width)
+    Block<typename P::Element> values = {nullptr, 0};
+    int64_t depth = 0;
+    Vector<T> rescale[Q];  // what was multiplied before
+};
+
+// One tile against one block of keys, as far as its weights.
 template <class P, class T, int Q>
-void visit(Tile<T, Q> &tile, const Problem &problem, Workspace<T> &space, int64_t batch, int64_t from, int64_t stop,
-           Block<typename P::Element> keys, Block<typename P::Element> values, bool guarded) {
+Weighed<P, Q> weigh_block(Tile<T, Q> &tile, const Problem &problem, Workspace<T> &space, int64_t batch, int64_t from, int64_t stop,
+                          Block<typename P::Element> keys, Block<typename P::Element> values) {
     constexpr int L = lanes<T>, width = Tile<T, Q>::width;
+    Weighed<P, Q> found;
     const int64_t first = from > tile.low ? from : tile.low;
     const int64_t count = (stop < tile.high ? stop : tile.high) - first;
-    if (count <= 0) return;
+    if (count <= 0) return found;
     keys.data += (first - from) * keys.stride;
     values.data += (first / P::terms - from / P::terms) * values.stride;
     const int64_t depth = (first + count + P::terms - 1) / P::terms - first / P::terms;
     T *scores = space.keep ? tile.scores + first * width : tile.scores;
     T *weights = P::terms == 1 && problem.dropout == 0 ? scores : space.weights.data;
 
-    Vector<T> rescale[Q];
     const bool keeps = space.keep || space.keep_segments;
     Adjustment<T> adjustment = prepare(problem, tile, batch, first, count, space.line.data, space.biases.data, space.mask.data);
-    if (adjustment.empty && !keeps) return;  // weights of 0 would change nothing
+    if (adjustment.empty && !keeps) return found;  // weights of 0 would change nothing
     if (problem.softcap != 0) {
         adjustment.cap = (T)problem.softcap;
         adjustment.inverse_cap = (T)(1 / problem.softcap);
@@ -101,13 +111,13 @@ void visit(Tile<T, Q> &tile, const Problem &problem, Workspace<T> &space, int64_
     const bool observed = besides.exponentials || besides.candidates || problem.entropy || problem.distance;
     if (fused && (observed ? weigh<P, true>(tile, problem, adjustment, keys, first, count, weights, besides)
                            : weigh<P, false>(tile, problem, adjustment, keys, first, count, weights, besides))) {
-        for (int q = 0; q < Q; ++q) rescale[q] = splat<T>(1);
+        for (int q = 0; q < Q; ++q) found.rescale[q] = splat<T>(1);
     } else {
         tile.failures += fused;
         alignas(64) T tops[width];
         score<P>(tile, problem, adjustment, keys, count, scores, tops);
         if (problem.ranked && !fused) rank(tile, problem, first, count, scores, besides.candidates);
-        soften<P>(tile, problem, first, count, scores, keeps, tops, weights, rescale);
+        soften<P>(tile, problem, first, count, scores, keeps, tops, weights, found.rescale);
     }
     if (problem.dropout != 0) {
         draw(problem, tile, batch, first, count, space.factors.data);
@@ -117,10 +127,36 @@ void visit(Tile<T, Q> &tile, const Problem &problem, Workspace<T> &space, int64_
         for (int q = 0; q < Q; ++q)
             store(tile.kept_reference + from / keys_in_block * width + q * L, load(tile.reference + q * L));
     if (space.keep_segments) keep_segments(tile, problem, first, count, scores);
+    found.weights = weights;
+    found.values = values;
+    found.depth = depth;
+    return found;
+}
+
+// Adds a block's products with values to those of the blocks before.
+template <class P, class T, int Q>
+void add_values(Tile<T, Q> &tile, const Problem &problem, const Weighed<P, Q> &block, bool guarded) {
+    if (block.depth == 0) return;
     if (guarded)
-        multiply_values<P, Q, true>(values, depth, weights, problem.value_dim, rescale, tile.output);
+        multiply_values<P, Q, true>(block.values, block.depth, block.weights, problem.value_dim, block.rescale, tile.output);
     else
-        multiply_values<P, Q, false>(values, depth, weights, problem.value_dim, rescale, tile.output);
+        multiply_values<P, Q, false>(block.values, block.depth, block.weights, problem.value_dim, block.rescale, tile.output);
+}
+
+// Where there is but one block, its products are the output: they are written where they belong, by rows. The order of sums is
+// that of `add_values`, and so are the bits.
+template <class P, bool guarded, class T, int Q>
+void write_values(const Tile<T, Q> &tile, const Problem &problem, int64_t batch, const Weighed<P, Q> &block, const T *share) {
+    using Element = typename P::Element;
+    constexpr int64_t width = Tile<T, Q>::width;
+    char *rows[Tile<T, Q>::places];
+    for (int lane = 0; lane < tile.rows; ++lane) rows[lane] = output_row(tile, problem, batch, lane);
+    const int64_t size = bytes_of(problem.output_dtype);
+    each_sum_of_rows<P, guarded>((const Element *)block.weights, P::terms, P::terms * width, tile.rows, (const T *)block.values.data,
+                                 block.values.stride / P::terms, problem.value_dim, block.depth,
+                                 [&](int64_t lane, int64_t column, Vector<T> sum) QKV_LAMBDA {
+                                     store_vector(problem.output_dtype, sum * share[lane], rows[lane] + column * size);
+                                 });
 }
 
 // Rows first .. last of a unit, as tiles that share each block of keys.
@@ -145,6 +181,9 @@ void attend_rows(const Problem &problem, const Split &split, Workspace<T> &space
         low = tile.low < low ? tile.low : low;
         high = tile.high > high ? tile.high : high;
     }
+    // Where values are read by whole vectors, and some query sees any.
+    const bool once = problem.keys <= keys_in_block && problem.value_dim % lanes<T> == 0 && low < high;
+    for (int i = 0; !once && i < used; ++i) clear(tiles[i].output, problem.value_dim * width);
     const int64_t key_head = unit * split.fold / (problem.heads / problem.key_heads);
     for (int64_t block = low / keys_in_block * keys_in_block; block < high; block += keys_in_block) {
         // Only what some query of these may see is read: beyond, there may be anything.
@@ -156,10 +195,22 @@ void attend_rows(const Problem &problem, const Split &split, Workspace<T> &space
         // A value that is NaN or infinite must not reach the queries that may not attend to it, as 0 * NaN would.
         const int64_t rows = (stop + P::terms - 1) / P::terms - from / P::terms;
         const bool guarded = !all_finite(values, rows, problem.value_dim * P::terms);
-        for (int i = 0; i < used; ++i) visit<P>(tiles[i], problem, space, batch, from, stop, keys, values, guarded);
+        for (int i = 0; i < used; ++i) {
+            const auto block = weigh_block<P>(tiles[i], problem, space, batch, from, stop, keys, values);
+            if (!once) {
+                add_values(tiles[i], problem, block, guarded);
+                continue;
+            }
+            T share[Tile<T, Q>::places];
+            finish_tile<P>(tiles[i], problem, batch, share);
+            if (guarded)
+                write_values<P, true>(tiles[i], problem, batch, block, share);
+            else
+                write_values<P, false>(tiles[i], problem, batch, block, share);
+        }
     }
     for (int i = 0; i < used; ++i) {
-        close_tile<P>(tiles[i], problem, batch);
+        if (!once) close_tile<P>(tiles[i], problem, batch);
         if (problem.top_k) write_top(tiles[i], problem, batch);
         if (columns.received) add_received(tiles[i], columns.received);
         if (problem.block_map) add_map(problem, tiles[i], batch, columns);

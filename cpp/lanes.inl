@@ -75,6 +75,10 @@ template <class T> QKV_INLINE bool any_lane(IntVector<T> holds) {
 
 template <class T> constexpr T infinity = (T)__builtin_inf();
 
+template <class T> void clear(T *to, int64_t count) {
+    for (int64_t i = 0; i < count; ++i) to[i] = 0;
+}
+
 // Memory for one thread's work, aligned to a cache line; null where there was none to be had.
 template <class T> struct Buffer {
     T *data = nullptr;

@@ -7,6 +7,7 @@ template <class T> struct Eight;
 
 template <class T, int Q> struct Tile {
     static constexpr int width = Q * lanes<T>;
+    static constexpr int places = width > QKV_ROWS ? width : QKV_ROWS;  // of an array that is gone through by QKV_ROWS at a time
 
     int rows;                                   // lanes in use; the others repeat the last query and are never written
     int64_t head[width], index[width];          // which query of which head a lane holds
@@ -42,8 +43,8 @@ void place_tile(Tile<T, Q> &tile, const Problem &problem, int64_t fold, int64_t 
     tile.high = tile.full_low = 0;
     for (int lane = 0; lane < width; ++lane) {
         const int64_t row = first + (lane < rows ? lane : rows - 1);
-        tile.head[lane] = unit * fold + row % fold;
-        tile.index[lane] = row / fold;
+        tile.head[lane] = fold == 1 ? unit : unit * fold + row % fold;  // a division takes longer than all the rest
+        tile.index[lane] = fold == 1 ? row : row / fold;
         int64_t start = 0, stop = problem.keys;
         if (problem.start.data) {
             start = problem.start.of(batch)[tile.index[lane]];
@@ -87,7 +88,6 @@ void open_tile(Tile<T, Q> &tile, const Problem &problem, int64_t fold, int64_t b
     }
     if (!P::scales_scores)
         for (int64_t i = 0; i < depth * width; ++i) tile.query[i] *= (T)problem.scale;
-    for (int64_t i = 0; i < problem.value_dim * width; ++i) tile.output[i] = 0;
 }
 
 // Where the queries of a vector stand, counted from key `first`; and how far from there a key is.
@@ -207,10 +207,9 @@ Shares<T> finish_row(const Problem &problem, int64_t batch, int64_t head, int64_
     return shares;
 }
 
-// What is known once all keys have gone by: the output, and the statistics of single queries.
-template <class P, class T, int Q> void close_tile(Tile<T, Q> &tile, const Problem &problem, int64_t batch) {
+// What is known once all keys have gone by: the statistics of single queries, and what the output is multiplied by.
+template <class P, class T, int Q> void finish_tile(Tile<T, Q> &tile, const Problem &problem, int64_t batch, T *share) {
     constexpr int width = Tile<T, Q>::width;
-    T share[width] = {};  // what the output is multiplied by
     for (int lane = 0; lane < tile.rows; ++lane) {
         const int64_t head = tile.head[lane], index = tile.index[lane];
         const T sum = tile.sum[lane];
@@ -224,13 +223,22 @@ template <class P, class T, int Q> void close_tile(Tile<T, Q> &tile, const Probl
         tile.normaliser[lane] = shares.weights;
         share[lane] = shares.output;
     }
-    for (int lane = tile.rows; lane < width; ++lane) tile.normaliser[lane] = 0;
+    for (int lane = tile.rows; lane < width; ++lane) tile.normaliser[lane] = share[lane] = 0;
+}
+
+template <class T, int Q>
+char *output_row(const Tile<T, Q> &tile, const Problem &problem, int64_t batch, int64_t lane) {
+    return problem.output.at(batch, tile.head[lane], tile.index[lane], bytes_of(problem.output_dtype));
+}
+
+template <class P, class T, int Q> void close_tile(Tile<T, Q> &tile, const Problem &problem, int64_t batch) {
+    constexpr int width = Tile<T, Q>::width;
+    T share[width];
+    finish_tile<P>(tile, problem, batch, share);
     for (int first = 0; first < tile.rows; first += lanes<T>) {
         const int used = tile.rows - first < lanes<T> ? tile.rows - first : lanes<T>;
         char *rows[lanes<T>];
-        for (int lane = 0; lane < used; ++lane)
-            rows[lane] = problem.output.at(batch, tile.head[first + lane], tile.index[first + lane],
-                                           bytes_of(problem.output_dtype));
+        for (int lane = 0; lane < used; ++lane) rows[lane] = output_row(tile, problem, batch, first + lane);
         lanes_to_rows<T>(problem.output_dtype, tile.output + first, problem.value_dim, width, load(share + first), used, rows);
     }
 }

@@ -105,3 +105,18 @@ def test_received_of_keys_that_nobody_sees_is_zero(dtype: torch.dtype) -> None:
     assert not received[..., 3 * BLOCK :].any()
     np.testing.assert_allclose(received.sum(-1), QUERIES, rtol=1e-5)
     np.testing.assert_allclose(found.block_map.sum((-1, -2)), QUERIES, rtol=1e-5)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("keys", [1, 31, 128])
+def test_one_block_as_the_first_of_two(keys: int, dtype: torch.dtype) -> None:
+    """Where all keys are one block, outputs are summed along the dimensions: in the same order, so to the same bits."""
+    query, key, value = arrays(dtype)
+    value[0, 0, 3, 5] = torch.inf
+    value[0, 1, 0] = torch.nan
+    mask = np.random.default_rng(6).random((QUERIES, keys)) < 0.6
+    mask[7] = False
+    alone = qkv.attend(query, key[..., :keys, :], value[..., :keys, :], mask=torch.from_numpy(mask))
+    hidden = torch.from_numpy(np.pad(mask, ((0, 0), (0, BLOCK + 1 - keys))))
+    among = qkv.attend(query, key[..., : BLOCK + 1, :], value[..., : BLOCK + 1, :], mask=hidden)
+    torch.testing.assert_close(alone, among, rtol=0, atol=0, equal_nan=True)
