@@ -51,7 +51,7 @@ def translate(
         longest = inputs["input_ids"].shape[1]
         with torch.inference_mode():
             most = 3 * longest + 10  # far more than a translation takes, so that nothing runs on for ever
-            written = write(inputs["input_ids"], inputs["attention_mask"], max_new_tokens=most)
+            written = write(input_ids=inputs["input_ids"], attention_mask=inputs["attention_mask"], max_new_tokens=most)
         for row, text in zip(rows, tokenizer.batch_decode(written, skip_special_tokens=True), strict=True):
             answers[row] = text if texts[row].strip() else ""
         done += len(rows)
