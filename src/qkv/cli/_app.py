@@ -20,4 +20,18 @@ def _root() -> None:
 
 
 # Each command registers itself; heavy modules wait inside the functions, so that --help is quick.
-from . import bench, capture, data, evaluate, info, look, models, predict, similar, stats, train, translate  # noqa: E402, F401
+from . import (  # noqa: E402, F401
+    bench,
+    capture,
+    data,
+    evaluate,
+    info,
+    look,
+    models,
+    predict,
+    regress,
+    similar,
+    stats,
+    train,
+    translate,
+)
