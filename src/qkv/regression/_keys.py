@@ -6,12 +6,12 @@ Everything that is told is a `Partial`, so that what pieces tell merges into wha
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
-from typing import Protocol
+from dataclasses import dataclass, field, replace
+from typing import Any, Protocol
 
 import numpy as np
 
-from ..attention import Documents, ExceptSelf, KeyBias, Mask, Partial, TopK, observe
+from ..attention import Documents, ExceptSelf, Mask, Partial, TopK, observe
 from ._answer import Answer, Floats, Ints
 from ._pairs import Nearest, Neighbours, spare
 
@@ -61,6 +61,8 @@ class Held:
     log_weight: Floats | None = None
     rows: Ints | None = None
     spare: float | None = None
+    ready: dict[str, Floats] = field(default_factory=dict)
+    """What `attend` has prepared, shared with the same keys of other values."""
 
     @property
     def total(self) -> int:
@@ -79,18 +81,12 @@ class Held:
         return replace(self, values=tell(self.values))
 
     def attend(self, query: Floats, *, own: Ints | None = None, top_k: int = 0, entropy: bool = False) -> Partial:
-        dtype = query.dtype
-        q, k = (_within(x, HUGE[dtype.name]) for x in (query, self.neighbours.key.astype(dtype, copy=False)))
-        bias = -0.5 * np.einsum("ij,ij->i", k, k, dtype=np.float64)
-        if self.log_weight is not None:
-            bias = bias + self.log_weight
         seen = observe(
-            q,
-            k,
-            self.values.astype(dtype, copy=False),
+            np.concatenate([_within(query, HUGE[query.dtype.name]), np.ones_like(query[:, :1])], axis=1),
+            self._biased(query.dtype),
+            self.values.astype(query.dtype, copy=False),
             scale=1.0,
-            bias=KeyBias(bias.astype(dtype)),
-            mask=_except(own, len(k)),
+            mask=_except(own, self.total),
             entropy=entropy,
             top_k=top_k,
         )
@@ -110,6 +106,19 @@ class Held:
             _clipped(query), nearest, self.values, self.log_weight, beyond, own=own, top_k=top_k
         )
         return self._numbered(partial)
+
+    def _biased(self, dtype: np.dtype[Any]) -> Floats:
+        """Keys with the bias as one more coordinate, where a query has 1: cheaper than a bias, and the same sum."""
+        if dtype.name in self.ready:
+            return self.ready[dtype.name]
+        key = _within(self.neighbours.key.astype(dtype, copy=False), HUGE[dtype.name])
+        bias = -0.5 * np.einsum("ij,ij->i", key, key, dtype=np.float64)
+        if self.log_weight is not None:
+            bias = bias + self.log_weight
+        biased = np.concatenate([key, bias[:, None].astype(dtype)], axis=1)
+        if dtype == self.neighbours.key.dtype:
+            self.ready[dtype.name] = biased
+        return biased
 
     def _numbered(self, partial: Partial) -> Partial:
         """Keys named by their rows in the data."""
