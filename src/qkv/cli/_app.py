@@ -30,6 +30,7 @@ from . import (  # noqa: E402, F401
     models,
     predict,
     regress,
+    search,
     similar,
     stats,
     train,

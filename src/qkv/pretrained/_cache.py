@@ -4,6 +4,7 @@
 
     models/minilm/      config.json, tokenizer.json, model.safetensors, qkv.json (the manifest)
     archives/           packages that were downloaded and verified, but not yet converted
+    embeddings/3f0a.../ texts that were embedded, in a folder for each model's weights
     locks/              one lock a model, so that two processes never fetch the same one at once
 """
 
