@@ -17,6 +17,9 @@ export MODEL ?= minilm
 SOURCES := pyproject.toml constraints.txt CMakeLists.txt README.md $(shell find build_backend cpp src web \
 	\( -name node_modules -o -name page -o -name __pycache__ -o -name test-results \) -prune -o -type f -print)
 
+# Trained models, each a distribution of its own.
+MODELS := $(wildcard models/*/pyproject.toml)
+
 .PHONY: look test check sanitize size bench install test-install browser models clean
 
 look: $(VENV)/.installed
@@ -68,8 +71,9 @@ $(VENV)/.build-tools: $(VENV)/.python pyproject.toml constraints.txt build_backe
 	$(PIP) install --quiet -c constraints.txt $$($(BIN)/python build_backend/qkv_build.py requirements)
 	touch $@
 
-$(VENV)/.installed: $(VENV)/.build-tools $(SOURCES)
+$(VENV)/.installed: $(VENV)/.build-tools $(SOURCES) $(MODELS)
 	$(PIP) install --quiet -c constraints.txt --no-build-isolation ".[all]"
+	@for model in $(dir $(MODELS)); do $(PIP) install --quiet --no-deps --no-build-isolation "$$model"; done
 	touch $@
 
 $(VENV)/.test-installed: $(VENV)/.installed pyproject.toml constraints.txt

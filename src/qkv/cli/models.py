@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -11,6 +12,7 @@ from rich.filesize import decimal
 from rich.table import Table
 from rich.text import Text
 
+from ..errors import ArgumentError
 from ._app import app
 from ._opening import fetch
 from ._terminal import console, palette
@@ -37,6 +39,7 @@ def _list(
             "cache": str(pretrained.cache_folder()),
             "disk": pretrained.disk_usage(),
             "models": [_facts(model) for model in pretrained.catalogue()],
+            "distributions": {name: str(folder) for name, folder in pretrained.distributed().items()},
         }
         typer.echo(json.dumps(answer, indent=2))
     else:
@@ -81,6 +84,9 @@ def _show(catalogue: Iterable[Entry]) -> None:
             Text(model.licence),
             Text(disk, style="" if there else colours.quiet),
         )
+    for name, folder in pretrained.distributed().items():
+        size = decimal(sum(file.stat().st_size for file in folder.iterdir()))
+        table.add_row(Text(name, style="bold"), Text("installed by itself"), Text("encoder-decoder"), "", Text(size))
     screen.print(table)
     screen.print()
     used = f"{decimal(pretrained.disk_usage())} in {pretrained.cache_folder()}"
@@ -99,6 +105,29 @@ def _get(names: Annotated[list[str], typer.Argument(metavar="NAME", help="Names 
             console().print(f"{name} is there: {pretrained.get(name)}", soft_wrap=True)
         else:
             fetch(name)
+
+
+@models.command("pack")
+def _pack(
+    run: Annotated[Path, typer.Argument(help="The folder of a finished 'qkv train'.")],
+    out: Annotated[Path, typer.Option(help="A new folder for the distribution.")],
+    licence: Annotated[str, typer.Option(help="Of the weights, as SPDX writes it; it must suit all sources.")],
+    scores: Annotated[Path | None, typer.Option(help="What 'qkv evaluate --json' printed.")] = None,
+    version: Annotated[str, typer.Option(help="Of the distribution.")] = "1.0",
+) -> None:
+    """Pack a trained translator into a distribution that pip installs: float16 weights, log, scores, sources."""
+    from qkv.training import pack
+
+    measured = []
+    if scores is not None:
+        try:
+            measured = json.loads(scores.read_text(encoding="utf-8"))["scores"]
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise ArgumentError(
+                f"--scores: expected what 'qkv evaluate --json' prints, got {scores}: {error}"
+            ) from error
+    place = pack(run, out, licence=licence, scores=measured, version=version)
+    console().print(f"{place}: pip install {place}", soft_wrap=True)
 
 
 @models.command("remove")

@@ -23,7 +23,12 @@ def translate(
         list[str],
         typer.Argument(help="Sentences, in quotes; - reads standard input, a sentence a line.", metavar="TEXT..."),
     ],
-    model: Annotated[str, typer.Option(help="A translator: the folder that 'qkv train' wrote, or a hub name.")],
+    model: Annotated[
+        str | None,
+        typer.Option(
+            help="A translator: the folder that 'qkv train' wrote, or a hub name; otherwise an installed one."
+        ),
+    ] = None,
     to: Annotated[
         str | None, typer.Option(help="Target language: fr. Where the model writes one only, it is that.")
     ] = None,
@@ -33,10 +38,18 @@ def translate(
     from qkv.training import translate as run
 
     lines = [line for text in texts for line in (_standard_input() if text == "-" else [text])]
-    opened = open_translator(model)
+    opened = open_translator(model or _installed(to))
     with bar("translating") as progress:
         answers = run(opened.model, opened.text_tokenizer(), lines, to=to, beams=beams, report=progress)
     typer.echo("\n".join(answers))
+
+
+def _installed(to: str | None) -> str:
+    """The installed translator into this language; the first one where none is asked for or fits by its name."""
+    from qkv import pretrained
+
+    found = [name for name in pretrained.distributed() if name.startswith("translator-")]
+    return next((name for name in found if to in name.split("-")[2:]), "translator")
 
 
 def open_translator(name: str) -> Pretrained:

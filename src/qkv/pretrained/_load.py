@@ -20,6 +20,7 @@ from .._quiet import quiet_transformers
 from ..errors import DependencyError, ModelError
 from ._cache import is_installed, model_folder
 from ._catalogue import catalogue, close_names, entry
+from ._distributions import distributed_folder
 
 if TYPE_CHECKING:
     import torch
@@ -66,8 +67,9 @@ def load(
     """Open a model for reading texts: evaluation mode, the head that its checkpoint has, on the CPU.
 
     Arguments:
-        name: a name of the catalogue that ``get`` has brought (``"minilm"``); or a folder in Hugging Face's layout; or
-            a hub name (``"org/model"``), which is the only case that touches a network.
+        name: a name of the catalogue that ``get`` has brought (``"minilm"``); or of an installed distribution
+            (``"translator-en-fr"``, or ``"translator"`` for the first one); or a folder in Hugging Face's layout; or a
+            hub name (``"org/model"``), which is the only case that touches a network.
         trust_remote_code: run Python code that the checkpoint brings along. Off: such a checkpoint is an error.
         dtype: of the weights; float32 by default, whatever they are stored in.
 
@@ -87,6 +89,13 @@ def load(
             raise ModelError(f"model {asked!r} is not there yet: run `qkv models get {asked}`.")
         return _open(asked, model_folder(asked), trust_remote_code, dtype)
     folder = Path(asked).expanduser()
+    if (shipped := distributed_folder(asked)) is not None and not folder.is_dir():
+        return _open(asked, shipped, trust_remote_code, dtype)
+    if asked == "translator" and not folder.is_dir():
+        raise ModelError(
+            "model 'translator' is not installed: train one with `qkv train translation`, or pip install a "
+            "distribution that `qkv models pack` made."
+        )
     if folder.is_dir():
         _check_folder(asked, folder)
         return _open(asked, folder, trust_remote_code, dtype)
@@ -207,7 +216,9 @@ def _maximum_length(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase |
 def _title(name: str, folder: Path | None) -> str:
     if any(model.name == name for model in catalogue()):
         return entry(name).title
-    return folder.resolve().name if folder is not None else name.rsplit("/", 1)[-1]
+    if folder is not None and folder != distributed_folder(name):
+        return folder.resolve().name
+    return name.rsplit("/", 1)[-1]
 
 
 def _hub_answers() -> bool:

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from ._evaluate import Score as Score
     from ._evaluate import compare as compare
     from ._evaluate import score as score
+    from ._pack import pack as pack
     from ._plot import plot as plot
     from ._run import Trained as Trained
     from ._run import train as train
@@ -32,6 +33,7 @@ _LATER = {
     "Score": "_evaluate",
     "compare": "_evaluate",
     "score": "_evaluate",
+    "pack": "_pack",
     "plot": "_plot",
     "Trained": "_run",
     "train": "_run",
