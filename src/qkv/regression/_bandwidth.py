@@ -34,8 +34,8 @@ COARSE = 1e-2
 """How far a score in float32 may be off here: many rows' errors are averaged."""
 SEARCHED = 4_000
 """Rows on which the width of another kernel is searched."""
-STARTS = (0.25, 0.5, 1.0, 2.0)
-"""Multiples of Scott's rule that are tried first."""
+STARTS = (1 / 256, 1 / 64, 1 / 16, 1 / 4, 1 / 2, 1.0, 2.0)
+"""Multiples of Scott's rule that are tried first: a series with seasons has its best bandwidth far below the rule."""
 RANGE = 1e3
 """A bandwidth is sought between spread / RANGE and spread * RANGE; at the upper end a feature counts for nothing."""
 CELLS = 1 << 24
