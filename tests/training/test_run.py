@@ -126,6 +126,18 @@ def test_killed_it_goes_on_with_the_same_curve(corpus: Corpus, whole: Path, tmp_
         assert (tmp_path / name).read_bytes() == (whole / name).read_bytes()
 
 
+def test_what_comes_before_the_first_update_is_told_once(corpus: Corpus, tmp_path: Path) -> None:
+    told: list[str] = []
+    for updates in (2, 3):
+        train([corpus], tmp_path, TINY, new_translator, updates=updates, every=2, preparing=told.append)
+    sentences = 2 * corpus.sets["train"]
+    assert told == [
+        f"learning 340 tokens from {sentences} sentences",
+        "turning the set 'train' into tokens",
+        "turning the set 'validation' into tokens",
+    ]
+
+
 def test_accumulation_changes_nothing_but_rounding(corpus: Corpus, tmp_path: Path) -> None:
     still = dataclasses.replace(TINY, dropout=0.0)
     for name, parts in (("one", 1), ("three", 3)):

@@ -110,6 +110,7 @@ def translation(
         accumulate=accumulate,
         seconds=None if hours is None else 3600 * hours,
         report=lambda progress: speak(_line(progress), quiet=progress.validation is None),
+        preparing=lambda step: speak(step, quiet=True),
     )
     for line in _summary(trained):
         speak(line)

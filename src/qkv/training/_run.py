@@ -80,6 +80,7 @@ def train(
     accumulate: int = 1,
     seconds: float | None = None,
     report: Report = lambda progress: None,
+    preparing: Callable[[str], None] = lambda step: None,
 ) -> Trained:
     """Train a translator on one or several data sets.
 
@@ -98,6 +99,7 @@ def train(
         accumulate: parts that an update is cut into, one after the other, where memory is short.
         seconds: after which the run stops; None is no limit.
         report: called with each `Progress`, in the first process.
+        preparing: told of each step before the first update: learning the tokenizer, encoding the text.
 
     Raises:
         ArgumentError: where a number is out of range, the folder holds another run, or no pair is short enough.
@@ -110,7 +112,7 @@ def train(
     checkpoints = Checkpoints(folder, keep)
     arguments = _arguments(settings, checkpoints.partial, updates, every, accumulate)
     with arguments.main_process_first(local=False, desc="the data"):
-        tokenizer, pairs, measured = _prepare(corpora, folder, settings)
+        tokenizer, pairs, measured = _prepare(corpora, folder, settings, preparing)
         if arguments.should_save:
             checkpoints.discard_partial()
     transformers.set_seed(settings.seed)
@@ -181,7 +183,7 @@ def _arguments(settings: Settings, output: Path, updates: int, every: int, accum
 
 
 def _prepare(
-    corpora: Sequence[Corpus], folder: Path, settings: Settings
+    corpora: Sequence[Corpus], folder: Path, settings: Settings, preparing: Callable[[str], None]
 ) -> tuple[PreTrainedTokenizerFast, EncodedPairs, EncodedPairs]:
     """The tokenizer and the encoded sets: made by the first call, opened by every other one."""
     facts = {
@@ -198,6 +200,7 @@ def _prepare(
     else:
         folder.mkdir(parents=True, exist_ok=True)
         texts = [text for corpus in corpora for pair in corpus.pairs("train") for text in pair]
+        preparing(f"learning {settings.vocabulary:,} tokens from {len(texts):,} sentences")
         tokenizer = train_tokenizer(
             texts,
             settings.vocabulary,
@@ -212,6 +215,7 @@ def _prepare(
         mark = digest(*(f"{corpus.digest}/{part}" for corpus, part in parts), str(settings.longest))
         place = folder / "encoded" / f"{name}-{mark}"
         if not place.is_dir():
+            preparing(f"turning the set {name!r} into tokens")
             pairs_by_language = [(corpus.pairs(part), corpus.languages[1]) for corpus, part in parts]
             encode(pairs_by_language, tokenizer, place, longest=settings.longest)
         sets.append(EncodedPairs(place))
