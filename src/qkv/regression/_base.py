@@ -43,6 +43,14 @@ class Fitted:
     error: float | None
 
 
+LARGEST = 1e140
+"""Of the numbers in X and y: the squares of more cannot be added up."""
+HEAVIEST = 1e50
+"""Of weights, and 1 over the lightest."""
+NARROWEST = {"float32": 1e15, "float64": 1e50}
+"""The spread over the narrowest bandwidth that is told apart from 0: the nearest row alone answers long before."""
+
+
 class Base(BaseEstimator, ABC):
     """Fitting, and asking; `_columns` and `_encoding` turn targets into columns of values."""
 
@@ -67,6 +75,10 @@ class Base(BaseEstimator, ABC):
         self._check_parameters()
         x, y = validate_data(self, x, y, dtype=[np.float64, np.float32], reset=first, **checks)
         weight = _check_sample_weight(sample_weight, x, dtype=np.float64, ensure_non_negative=True)
+        _check_range(x, "X")
+        if y.dtype.kind == "f":
+            _check_range(y, "y")
+        _check_weights(weight)
         return Rows(x, y, weight)
 
     def _take(self, pieces: Pieces) -> None:
@@ -91,9 +103,9 @@ class Base(BaseEstimator, ABC):
         return came
 
     def _check_parameters(self) -> None:
-        if self.kernel not in KERNELS:
+        if not isinstance(self.kernel, str) or self.kernel not in KERNELS:
             raise ArgumentError(f"kernel: expected one of {', '.join(KERNELS)}, got {self.kernel!r}")
-        if self.metric not in NORMS:
+        if not isinstance(self.metric, str) or self.metric not in NORMS:
             raise ArgumentError(f"metric: expected one of {', '.join(NORMS)}, got {self.metric!r}")
         if isinstance(self.bandwidth, str) and self.bandwidth not in ("loo", *RULES):
             raise ArgumentError(
@@ -130,12 +142,14 @@ class Base(BaseEstimator, ABC):
 
     def _choose(self, summary: Summary, x: Floats, values: Floats) -> tuple[Floats, float | None]:
         """The bandwidth of each feature, and the leave-one-out error where that chose it; x is the sample's."""
+        spread = summary.features.spread(summary.dtype)
         if isinstance(self.bandwidth, str):
             if self.bandwidth == "loo":
                 total, weight = summary.distinct, summary.sample.weight
                 return leave_one_out(x, values, weight, total=total, kernel=self.kernel, metric=self.metric)
-            return rule(self.bandwidth, summary.features.spread(summary.dtype), summary.effective), None
-        return check_bandwidth(self.bandwidth, x.shape[1]), None
+            return rule(self.bandwidth, spread, summary.effective), None
+        least = spread / NARROWEST[np.dtype(summary.dtype).name]
+        return np.maximum(check_bandwidth(self.bandwidth, x.shape[1]), least), None
 
     def _ask(
         self, x: Any, tell: Callable[[Floats], Floats] | None = None, *, top_k: int = 0, entropy: bool = False
@@ -191,9 +205,27 @@ def no_values(values: Floats) -> Floats:
     return np.zeros((len(values), 1))
 
 
+def _check_range(numbers: Any, name: str) -> None:
+    """Numbers whose squares can be added up."""
+    largest = max(abs(float(numbers.max())), abs(float(numbers.min()))) if numbers.size else 0.0
+    if largest > LARGEST:
+        raise ArgumentError(f"{name}: expected numbers up to {LARGEST:g}, got {largest:g}: give it in a larger unit")
+
+
+def _check_weights(weight: Floats) -> None:
+    positive = weight[weight > 0]
+    if len(positive) and (positive.max() > HEAVIEST or positive.min() < 1 / HEAVIEST):
+        raise ArgumentError(
+            f"sample_weight: expected 0 or numbers from {1 / HEAVIEST:g} to {HEAVIEST:g}, got weights from "
+            f"{positive.min():g} to {positive.max():g}"
+        )
+
+
 def check_bandwidth(bandwidth: Any, features: int) -> Floats:
     """A bandwidth for each feature: positive, finite numbers."""
     try:
+        if np.asarray(bandwidth).dtype.kind == "b":
+            raise TypeError
         widths = np.asarray(bandwidth, np.float64)
     except (TypeError, ValueError):
         raise ArgumentError(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any, NamedTuple, SupportsFloat
 
 import numpy as np
@@ -62,7 +63,8 @@ def lookup(query: Any, keys: Any, values: Any, *, top_k: int = 10, temperature: 
     if width <= 0:
         raise ArgumentError(f"temperature: expected a positive number, got {temperature}")
     count = check_count(top_k, "top_k", 1)
-    key, dtype = _numbers(keys, "keys"), np.float64
+    key = _numbers(keys, "keys")
+    dtype: type[np.float32 | np.float64] = np.float64
     if key.ndim != 2 or not len(key):
         raise ArgumentError(f"keys: expected (keys, dimensions) with at least one key, got shape {key.shape}")
     if key.dtype in (np.float32, np.float16):
@@ -74,13 +76,23 @@ def lookup(query: Any, keys: Any, values: Any, *, top_k: int = 10, temperature: 
         )
     if held.ndim not in (1, 2) or len(held) != len(key):
         raise ArgumentError(f"values: expected one for each of {len(key)} keys, got shape {held.shape}")
+    asked, key, held = (_cast(data, dtype, name) for data, name in ((asked, "query"), (key, "keys"), (held, "values")))
+    with np.errstate(over="ignore", divide="ignore"):
+        scale = dtype(1) / dtype(width)
+    if not 0 < scale < np.inf:
+        raise ArgumentError(f"temperature: expected a number whose inverse {dtype.__name__} can hold, got {width:g}")
     seen = observe(
-        np.atleast_2d(asked).astype(dtype, copy=False),
-        key.astype(dtype, copy=False),
-        held.reshape(len(held), -1).astype(dtype, copy=False),
-        scale=1 / width,
+        np.atleast_2d(asked),
+        key,
+        held.reshape(len(held), math.prod(held.shape[1:])),
+        scale=float(scale),
         top_k=count,
     )
+    if not np.isfinite(seen.lse).all():
+        raise ArgumentError(
+            f"query, keys: expected products over the temperature that {dtype.__name__} can hold; bring vectors to "
+            f"length 1"
+        )
     value, indices, weights = seen.output, seen.top_k.indices, seen.top_k.weights
     if held.ndim == 1:
         value = value[:, 0]
@@ -89,6 +101,8 @@ def lookup(query: Any, keys: Any, values: Any, *, top_k: int = 10, temperature: 
 
 def _numbers(values: Any, name: str) -> np.ndarray[Any, Any]:
     """An array of real, finite numbers."""
+    if hasattr(values, "toarray"):
+        raise ArgumentError(f"{name}: expected a dense array, got a sparse one: give {name}.toarray()")
     try:
         data = np.asarray(values)
     except ValueError:
@@ -98,3 +112,14 @@ def _numbers(values: Any, name: str) -> np.ndarray[Any, Any]:
     if not np.isfinite(data).all():
         raise ArgumentError(f"{name}: expected finite numbers, got NaN or infinity")
     return data
+
+
+def _cast(data: np.ndarray[Any, Any], dtype: type[np.float32 | np.float64], name: str) -> np.ndarray[Any, Any]:
+    """The same numbers in the dtype of the computation, which must hold them."""
+    with np.errstate(over="ignore"):
+        cast = data.astype(dtype, copy=False)
+    if cast is not data and not np.isfinite(cast).all():
+        raise ArgumentError(
+            f"{name}: expected numbers that {dtype.__name__} can hold, as the keys are; got larger ones"
+        )
+    return cast
