@@ -93,7 +93,7 @@ void differentiate_once(const Problem &problem, const Gradients &given, const Ba
     constexpr int width = Tile<T, Q>::width;
     const Dtype dtype = problem.dtype;
     const int64_t size = bytes_of(dtype);
-    const T scale = (T)problem.scale;
+    const T factor = (T)problem.scale;
     BackwardTile<T, Q> tile;
     tile.number = 0;
     place_tile(tile, problem, 1, batch, head, 0, (int)problem.queries);
@@ -125,8 +125,7 @@ void differentiate_once(const Problem &problem, const Gradients &given, const Ba
     tile.query = space.query_lanes.data;
     turn_sides<P, Q>(query, tile.rows, problem.dim, tile.query);
     turn_sides<P, Q>(grad, tile.rows, problem.value_dim, space.grad_lanes.data);
-    if (!P::scales_scores)
-        for (int64_t i = 0; i < problem.dim * width; ++i) tile.query[i] *= scale;
+    if (!P::scales_scores) scale(tile.query, problem.dim * width, factor);
     differentiate_block<P, Q, true, true>(tile, problem, given, split, space, batch, head, first, count, key.single, values);
     if (given.sink) add_sink_gradient(tile, problem, given, split, batch, head, head);
     const Factors<P> found = factors_of<P, Q>(space, count);
@@ -134,8 +133,8 @@ void differentiate_once(const Problem &problem, const Gradients &given, const Ba
     const int64_t queries = ceil_div(tile.rows, P::terms), keys = ceil_div(count, P::terms);  // or pairs of them
     write_sums<P>(found.weight_rows, width, P::terms, count, grad.rows, queries, guarded, (T)1, dtype, problem.value_dim, space.value_dim,
                   given.value.at(batch, head, first, size));
-    write_sums<P>(found.score_rows, width, P::terms, count, query.rows, queries, guarded, scale, dtype, problem.dim, space.dim,
+    write_sums<P>(found.score_rows, width, P::terms, count, query.rows, queries, guarded, factor, dtype, problem.dim, space.dim,
                   given.key.at(batch, head, first, size));
-    write_sums<P>((const typename P::Element *)found.score_lanes, P::terms, P::terms * width, tile.rows, key.rows, keys, !key.finite, scale,
+    write_sums<P>((const typename P::Element *)found.score_lanes, P::terms, P::terms * width, tile.rows, key.rows, keys, !key.finite, factor,
                   dtype, problem.dim, space.dim, given.query.at(batch, head, 0, size));
 }

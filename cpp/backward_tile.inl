@@ -131,8 +131,7 @@ void open_backward(BackwardTile<T, Q> &tile, const Problem &problem, const Gradi
     const bool sound_too = take_rows<P, width>(grads, problem.dtype, tile.rows, problem.value_dim, space.value_dim, space.raw.data,
                                                space.grad_rows.data, space.grad_lanes.data);
     tile.guarded = !sound || !sound_too;
-    if (!P::scales_scores)
-        for (int64_t i = 0; i < problem.dim * width; ++i) tile.query[i] *= (T)problem.scale;
+    if (!P::scales_scores) scale(tile.query, problem.dim * width, (T)problem.scale);
 }
 
 // The keys from .. stop and their values, as the products want them. False where a key is not finite.

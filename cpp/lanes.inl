@@ -79,6 +79,11 @@ template <class T> void clear(T *to, int64_t count) {
     for (int64_t i = 0; i < count; ++i) to[i] = 0;
 }
 
+// By whole vectors, as a compiler that has much to inline does not always see: `count` is a multiple of the lanes.
+template <class T> void scale(T *numbers, int64_t count, T factor) {
+    for (int64_t i = 0; i < count; i += lanes<T>) store(numbers + i, load(numbers + i) * factor);
+}
+
 // Memory for one thread's work, aligned to a cache line; null where there was none to be had.
 template <class T> struct Buffer {
     T *data = nullptr;

@@ -86,8 +86,7 @@ void open_tile(Tile<T, Q> &tile, const Problem &problem, int64_t fold, int64_t b
         }
         rows_to_lanes<T>(rows, depth, width, tile.query + q * lanes<T>);
     }
-    if (!P::scales_scores)
-        for (int64_t i = 0; i < depth * width; ++i) tile.query[i] *= (T)problem.scale;
+    if (!P::scales_scores) scale(tile.query, depth * width, (T)problem.scale);
 }
 
 // Where the queries of a vector stand, counted from key `first`; and how far from there a key is.
