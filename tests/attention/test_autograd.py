@@ -193,3 +193,11 @@ def test_arrays_of_numpy_have_none() -> None:
     x = np.zeros((3, 4))
     with pytest.raises(qkv.ArgumentError, match="bias: no gradients come from here"):
         qkv.attend(x, x, x, bias=qkv.ALiBi(torch.ones(1, requires_grad=True)))
+
+
+@pytest.mark.parametrize("shape", [(1, 1, 1, 0), (1, 1, 0, 1), (0, 0), (1,)])
+def test_bias_of_no_scores(shape: tuple[int, ...]) -> None:
+    query, bias = torch.zeros(1, 1, 0, 4, requires_grad=True), torch.ones(shape, requires_grad=True)
+    output = qkv.attend(query, query, query, bias=bias)
+    (gradient,) = torch.autograd.grad(output, [bias], torch.zeros_like(output))
+    assert gradient.equal(torch.zeros(shape))

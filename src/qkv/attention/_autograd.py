@@ -201,9 +201,16 @@ def gradients(
         into,
     )
     return [
-        gradient.view(tensor.shape).to(tensor.dtype) if want and gradient is not None and tensor is not None else None
+        _as_leaf(gradient, tensor) if want and gradient is not None and tensor is not None else None
         for gradient, tensor, want in zip(found, tensors, wanted, strict=True)
     ]
+
+
+def _as_leaf(gradient: Tensor, tensor: Tensor) -> Tensor:
+    """In the shape and dtype of what was given; zeros where there are no scores, whose axes tell nothing."""
+    if gradient.numel() != tensor.numel():
+        return torch.zeros_like(tensor)
+    return gradient.view(tensor.shape).to(tensor.dtype)
 
 
 def _on_device(
