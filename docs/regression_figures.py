@@ -1,6 +1,6 @@
 """Every score, figure and number of the "real data" parts of docs/regression.md.
 
-    python docs/regression_figures.py [scores] [figures]
+    python docs/regression_figures.py [scores] [figures] [trace]
 
 Scores are by cross-validation with fixed folds; what a method has to choose, it chooses from its training rows alone:
 Nadaraya-Watson by leave-one-out, the nearest neighbours' number and the kernel ridge's two numbers by five inner folds,
@@ -215,6 +215,45 @@ def lesson() -> dict[str, Any]:
     }
 
 
+def trace(path: str = "regression-lesson.qkv") -> None:
+    """The same weeks as a text, and a head for each bandwidth: ``qkv look regression-lesson.qkv``."""
+    from qkv.trace import Attention, BiasStructure, MaskStructure, ModelInfo, Sequence, Token, Trace
+    from qkv.trace._tensors import Tensors, raw
+
+    t, co2 = carbon()
+    part = (t >= 85) & (t < 86)
+    key, value = t[part], co2[part]
+    widths = [one["bandwidth"] for one in lesson()["maps"]]
+    placed = np.stack([(key - 85.5) / width for width in widths])
+    arrays = {
+        "query": np.stack([placed, np.ones_like(placed)], axis=2),
+        "key": np.stack([placed, -(placed**2) / 2], axis=2),
+        "value": np.tile(value[None, :, None], (len(widths), 1, 1)),
+    }
+    arrays["lse"] = qkv.observe(*arrays.values(), scale=1.0).lse
+    tensors = Tensors({name: raw(array.astype(np.float32)) for name, array in arrays.items()})
+    heads = tuple(range(len(widths)))
+    record = Attention(
+        path="bandwidths",
+        kind="self",
+        part="encoder",
+        layer=0,
+        heads=heads,
+        head_count=len(heads),
+        scale=1.0,
+        softcap=None,
+        query_side="input",
+        key_side="input",
+        tensors=tensors,
+        mask_structure=MaskStructure(),
+        bias_structure=BiasStructure(),
+    )
+    days = np.datetime64("1985-01-01") + np.round((key - 85) * 365.25).astype(int)
+    words = [Token(at, str(day)[5:], space=at > 0, word=at) for at, day in enumerate(days)]
+    model = ModelInfo("Nadaraya-Watson", "bandwidths", "encoder", 2 * len(heads), 1, len(heads), len(words), "after")
+    Trace(model, [Sequence({"input": words}, [record], None)]).save(path)
+
+
 def map_figure(found: dict[str, Any]) -> str:
     """Attention of queries (down) over keys (across) at three bandwidths."""
     size, gap, top = 4, 24, 64
@@ -274,4 +313,4 @@ def figures() -> None:
 
 if __name__ == "__main__":
     for name in sys.argv[1:] or ["figures", "scores"]:
-        {"scores": scores, "figures": figures}[name]()
+        {"scores": scores, "figures": figures, "trace": trace}[name]()
