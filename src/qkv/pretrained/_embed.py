@@ -50,6 +50,12 @@ def embed(
 
     Raises:
         ModelError: the model is a decoder, or reads no texts.
+
+    >>> from qkv import pretrained
+    >>> vectors = pretrained.embed(pretrained.load("minilm"), ["a dog", "a puppy", "a sonata"], keep=False)
+    >>> alike = vectors @ vectors[0]
+    >>> vectors.shape, bool(alike[1] > 0.7 > 0.3 > alike[2])
+    ((3, 384), True)
     """
     if pretrained.kind == "decoder":
         raise ModelError(f"model {pretrained.name!r} is a decoder: embedding needs an encoder, such as minilm.")
