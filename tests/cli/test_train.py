@@ -65,6 +65,19 @@ def test_one_sentence_an_argument_each(trained: Path) -> None:
     assert run("translate", source, "", other, "--model", str(trained)).splitlines() == [target, "", answer]
 
 
+def test_look_shows_all_three_attentions_and_aligns_words(trained: Path) -> None:
+    source, target = known(trained)[0]
+    shown = run("look", source, "--model", str(trained), "--summary")
+    for stack in ("encoder", "decoder", "cross"):
+        assert re.search(rf"^{stack}$", shown, re.MULTILINE)
+    _, aligned = shown.split("Words as cross-attention aligns them\n")
+    written = [line.split(" ")[0] for line in aligned.splitlines()[:-1]]
+    assert written == re.findall(r"\w+", target)
+    read = re.findall(r"← (\w+)", aligned)
+    assert len(read) == len(written)
+    assert set(read) <= set(re.findall(r"\w+", source))
+
+
 def test_scores(trained: Path, tmp_path: Path) -> None:
     options = ["--model", str(trained), "--set", "train", "--beams", "1"]
     text = run("evaluate", str(trained / "data"), *options, "--write", str(tmp_path / "out"))

@@ -57,6 +57,7 @@ def print_summary(screen: Console, answers: Answers, top: int) -> None:
     if top:
         screen.print()
         _print_links(screen, answers, opening, top)
+        _print_alignment(screen, answers)
 
 
 def _print_title(screen: Console, overview: Overview) -> None:
@@ -174,6 +175,33 @@ def _print_links(screen: Console, answers: Answers, opening: Selection, top: int
             f"{link.weight:.2f}",
         )
     screen.print(table)
+
+
+def _print_alignment(screen: Console, answers: Answers) -> None:
+    """Where the written words come from; of texts that are printed whole."""
+    from qkv.views.alignment import alignment
+
+    cross = answers.stacks.get("cross")
+    if cross is None:
+        return
+    written, read = _sides(answers, "cross")
+    if max(len(written), len(read)) > _WHOLE or not (found := alignment(cross, written, read)):
+        return
+    colours = palette()
+    screen.print()
+    screen.print(Text("Words as cross-attention aligns them", style="bold"))
+    table = Table.grid(padding=(0, 2, 0, 0))
+    for justify in ("left", "left", "left", "right"):
+        table.add_column(no_wrap=True, max_width=24, overflow="ellipsis", justify=justify)
+    for one in found:
+        table.add_row(
+            Text(visible(one.written), style=colours.query),
+            Text.assemble(("← ", colours.quiet), (visible(one.read), colours.key)),
+            ink_bar(one.weight, 20),
+            f"{one.weight:.2f}",
+        )
+    screen.print(table)
+    screen.print(Text("Mean over all layers and heads, while the word is written.", style=colours.quiet))
 
 
 def _sides(answers: Answers, name: str) -> tuple[list[Token], list[Token]]:
