@@ -1,17 +1,10 @@
-// The Python module: arrays in, a Problem out. What can go wrong for a caller is checked in Python, where messages can be
-// good; here only what would read or write out of bounds.
+// The Python module: two calls, what they fill, and the choice of instruction set.
 
-#include <nanobind/nanobind.h>
-#include <nanobind/ndarray.h>
-#include <nanobind/stl/optional.h>
-#include <nanobind/stl/string.h>
 #include <nanobind/stl/vector.h>
 
-#include <algorithm>
 #include <chrono>
-#include <optional>
-#include <vector>
 
+#include "arguments.h"
 #include "attend.h"
 #include "backward.h"
 #include "dispatch.h"
@@ -21,158 +14,21 @@ using namespace nb::literals;
 
 namespace {
 
-using In = nb::ndarray<nb::ro>;
-using Out = nb::ndarray<>;
 using qkv::Array;
 using qkv::Dtype;
+using qkv::dtype_of;
+using qkv::four_axes;
+using qkv::has_shape;
+using qkv::has_size;
+using qkv::is_contiguous;
+using qkv::is_float;
+using qkv::last_contiguous;
+using qkv::read_problem;
+using qkv::require;
+using qkv::Held;
+using qkv::In;
+using qkv::Out;
 using qkv::Problem;
-
-void require(bool holds, const char *name, const char *expected) {
-    if (!holds) throw nb::value_error((std::string(name) + ": expected " + expected).c_str());
-}
-
-Dtype dtype_of(const std::string &name) {
-    if (name == "float16") return Dtype::float16;
-    if (name == "bfloat16") return Dtype::bfloat16;
-    if (name == "float32") return Dtype::float32;
-    if (name == "float64") return Dtype::float64;
-    throw nb::value_error("dtype: expected float16, bfloat16, float32 or float64");
-}
-
-template <class A> bool is_float(const A &array, int bits) {
-    return array.dtype() == nb::dlpack::dtype{(uint8_t)nb::dlpack::dtype_code::Float, (uint8_t)bits, 1};
-}
-
-template <class A> bool has_size(const A &array, Dtype dtype) {
-    const int bits = dtype == Dtype::float64 ? 64 : dtype == Dtype::float32 ? 32 : 16;
-    return bits == 16 ? array.dtype().bits == 16 && array.dtype().lanes == 1 : is_float(array, bits);
-}
-
-template <class A> bool has_shape(const A &array, std::initializer_list<int64_t> shape) {
-    if (array.ndim() != shape.size()) return false;
-    size_t axis = 0;
-    return std::all_of(shape.begin(), shape.end(), [&](int64_t size) { return (int64_t)array.shape(axis++) == size; });
-}
-
-template <class A> bool is_contiguous(const A &array) {
-    int64_t expected = 1;
-    for (size_t axis = array.ndim(); axis-- > 0;) {
-        if (array.shape(axis) > 1 && array.stride(axis) != expected) return false;
-        expected *= (int64_t)array.shape(axis);
-    }
-    return true;
-}
-
-template <class A> Array four_axes(const A &array, const char *name) {
-    require(array.device_type() == nb::device::cpu::value, name, "memory of the CPU");
-    Array result;
-    result.data = (char *)const_cast<void *>((const void *)array.data());
-    for (size_t axis = 0; axis < array.ndim(); ++axis) result.stride[axis + 4 - array.ndim()] = array.stride(axis);
-    for (size_t axis = 0; axis < array.ndim(); ++axis)
-        if (array.shape(axis) == 1) result.stride[axis + 4 - array.ndim()] = 0;
-    return result;
-}
-
-template <class A> Array last_contiguous(const A &array, Dtype dtype, const char *name) {
-    require(array.ndim() == 4 && has_size(array, dtype), name, "four axes of the given dtype");
-    require(array.shape(3) <= 1 || array.stride(3) == 1, name, "the last axis contiguous");
-    return four_axes(array, name);
-}
-
-qkv::Rows rows_of(const In &array, int64_t batch, int64_t length, const char *name) {
-    require(array.dtype() == nb::dtype<int32_t>() && (has_shape(array, {1, length}) || has_shape(array, {batch, length})) &&
-                (length <= 1 || array.stride(1) == 1),
-            name, "contiguous rows of int32, one or one a batch item");
-    return {(const int32_t *)array.data(), array.shape(0) == 1 ? 0 : array.stride(0)};
-}
-
-// Keeps the Python objects of a call alive, and its steps and terms.
-struct Held {
-    std::vector<In> arrays;
-    std::vector<qkv::MaskStep> steps;
-    std::vector<qkv::BiasTerm> terms;
-
-    const In &take(nb::handle array) {
-        arrays.push_back(nb::cast<In>(array));
-        return arrays.back();
-    }
-};
-
-void read_mask(nb::sequence program, Held &held, Problem &problem) {
-    int depth = 0;
-    for (nb::handle item : program) {
-        const nb::tuple entry = nb::cast<nb::tuple>(item);
-        const std::string name = nb::cast<std::string>(entry[0]);
-        qkv::MaskStep step{};
-        if (name == "interval" || name == "equal") {
-            require(entry.size() == 3, "residual", "two arrays");
-            const int64_t second = name == "equal" ? problem.keys : problem.queries;
-            step.op = name == "equal" ? qkv::MaskOp::equal : qkv::MaskOp::interval;
-            step.first = rows_of(held.take(entry[1]), problem.batch, problem.queries, "residual");
-            step.second = rows_of(held.take(entry[2]), problem.batch, second, "residual");
-            ++depth;
-        } else if (name == "array") {
-            require(entry.size() == 2, "residual", "one array");
-            const In &array = held.take(entry[1]);
-            require(array.dtype().bits == 8 && has_shape(array, {problem.batch, problem.heads, problem.queries, problem.keys}),
-                    "residual", "booleans (batch, heads, N, M)");
-            step.op = qkv::MaskOp::array;
-            step.array = four_axes(array, "residual");
-            ++depth;
-        } else if (name == "not") {
-            step.op = qkv::MaskOp::negate;
-        } else {
-            require(name == "and" || name == "or", "residual", "a step that exists");
-            step.op = name == "and" ? qkv::MaskOp::both : qkv::MaskOp::either;
-            require(depth >= 2, "residual", "two operands");
-            --depth;
-        }
-        require(depth >= 1, "residual", "an operand");
-        problem.mask_depth = std::max(problem.mask_depth, depth);
-        held.steps.push_back(step);
-    }
-    require(held.steps.empty() || depth == 1, "residual", "one result");
-    problem.mask = held.steps.data();
-    problem.mask_steps = (int)held.steps.size();
-}
-
-void read_bias(nb::sequence terms, Held &held, Problem &problem) {
-    const int bits = is_double(problem.dtype) ? 64 : 32;
-    for (nb::handle item : terms) {
-        const nb::tuple entry = nb::cast<nb::tuple>(item);
-        const std::string name = nb::cast<std::string>(entry[0]);
-        const In &array = held.take(entry[1]);
-        require(is_float(array, bits), "bias", "float32, or float64 for float64 inputs");
-        qkv::BiasTerm term{};
-        const Array values = four_axes(array, "bias");
-        if (name == "array") {
-            require(has_shape(array, {problem.batch, problem.heads, problem.queries, problem.keys}), "bias",
-                    "(batch, heads, N, M)");
-            term.kind = qkv::BiasKind::array;
-            term.values = values;
-        } else {
-            require(entry.size() == 3, "bias", "an offset");
-            term.offset = nb::cast<int64_t>(entry[2]);
-            term.values.data = values.data;
-            if (name == "alibi") {
-                require(has_shape(array, {problem.heads}), "bias", "slopes (heads,)");
-                term.kind = qkv::BiasKind::alibi;
-                term.values.stride[1] = values.stride[3];
-            } else {
-                require(name == "relative" && array.ndim() == 2 && (int64_t)array.shape(0) == problem.heads &&
-                            array.shape(1) % 2 == 1,
-                        "bias", "a table (heads, 2R + 1)");
-                term.kind = qkv::BiasKind::relative;
-                term.values.stride[1] = values.stride[2];
-                term.values.stride[3] = values.stride[3];
-                term.radius = (int64_t)array.shape(1) / 2;
-            }
-        }
-        held.terms.push_back(term);
-    }
-    problem.bias = held.terms.data();
-    problem.bias_terms = (int)held.terms.size();
-}
 
 void *statistic(const std::optional<Out> &array, const Problem &problem, std::initializer_list<int64_t> shape,
                 const char *name) {
@@ -207,46 +63,6 @@ nb::dict described(const qkv::Choice &choice) {
     told["tasks"] = choice.split.tasks;
     told["kept_bytes"] = choice.kept_bytes;
     return told;
-}
-
-// The arrays and the plan of a call. What it points to is kept by the caller's objects and by `held`.
-Problem read_problem(const In &query, const In &key, const In &value, const std::string &dtype, double scale, double softcap,
-                     const std::optional<In> &sink, const In &start, const In &stop, nb::sequence residual, nb::sequence bias,
-                     int64_t offset, double dropout, uint64_t seed, Held &held) {
-    Problem problem{};
-    problem.dtype = dtype_of(dtype);
-    problem.query = last_contiguous(query, problem.dtype, "query");
-    problem.key = last_contiguous(key, problem.dtype, "key");
-    problem.value = last_contiguous(value, problem.dtype, "value");
-
-    const int64_t batch = problem.batch = (int64_t)query.shape(0), heads = problem.heads = (int64_t)query.shape(1);
-    const int64_t queries = problem.queries = (int64_t)query.shape(2), keys = problem.keys = (int64_t)key.shape(2);
-    const int64_t key_heads = problem.key_heads = (int64_t)key.shape(1);
-    problem.dim = (int64_t)query.shape(3);
-    problem.value_dim = (int64_t)value.shape(3);
-    require(key_heads >= 1 && heads % key_heads == 0, "key", "heads that divide the query's");
-    require(has_shape(key, {batch, key_heads, keys, problem.dim}), "key", "(batch, key_heads, M, dim)");
-    require(has_shape(value, {batch, key_heads, keys, problem.value_dim}), "value", "(batch, key_heads, M, value_dim)");
-    require(batch >= 1 && queries >= 1 && keys >= 1 && problem.dim >= 1, "query", "at least one of everything");
-
-    problem.scale = scale;
-    problem.softcap = softcap;
-    problem.offset = offset;
-    require(dropout >= 0 && dropout < 1, "dropout", "a probability below 1");
-    problem.dropout = dropout;
-    problem.seed = seed;
-    if (sink) {
-        require(is_float(*sink, is_double(problem.dtype) ? 64 : 32) && has_shape(*sink, {heads}), "sink", "(heads,)");
-        const Array values = four_axes(*sink, "sink");
-        problem.sink.data = values.data;
-        problem.sink.stride[1] = values.stride[3];
-    }
-    problem.start = rows_of(start, batch, queries, "start");
-    problem.stop = rows_of(stop, batch, queries, "stop");
-    held.arrays.reserve(2 * nb::len(residual) + nb::len(bias));
-    read_mask(residual, held, problem);
-    read_bias(bias, held, problem);
-    return problem;
 }
 
 std::optional<nb::dict> attend(In query, In key, In value, Out output, const std::string &dtype, double scale, double softcap,
