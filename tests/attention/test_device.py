@@ -14,8 +14,7 @@ from torch import Tensor
 from torch.autograd import gradcheck, gradgradcheck
 
 import qkv
-from qkv.attention import _device
-from qkv.attention._attend import explained
+from qkv.attention import _device, explained
 from qkv.attention._backends import _torch
 
 DEVICES = ["cpu", pytest.param("cuda", marks=pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU here"))]

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 import qkv
-from qkv.attention._attend import explained
+from qkv.attention import explained
 
 
 def arrays(heads: int = 4, queries: int = 64, keys: int = 64, key_heads: int = 4, dtype: str = "float32") -> list[Any]:

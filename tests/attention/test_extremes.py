@@ -173,6 +173,11 @@ MESSAGES: list[tuple[Any, str]] = [
         "or without memory; call qkv outside of it, leading axes are batch axes",
     ),
     (
+        lambda: torch.func.jvp(lambda x: qkv.attend(x, x, x), (T,), (T,)),
+        "query: no forward-mode derivatives (torch.func.jvp, jacfwd) come from here; use those of reverse mode: "
+        "torch.func.vjp, jacrev",
+    ),
+    (
         lambda: qkv.RelativeBias.t5(np.zeros((32, 4)), max_distance=8),
         "RelativeBias.t5 max_distance: expected an integer of at least 9, got 8",
     ),

@@ -83,6 +83,18 @@ def test_transforms() -> None:
     torch.testing.assert_close(torch.func.grad(loss)(QUERY), torch.autograd.grad(loss(query), query)[0])
 
 
+def test_jacobians_by_reverse_mode_and_none_by_forward_mode() -> None:
+    query = QUERY[:1, :1, :2].clone()
+
+    def attend(query: Tensor) -> Tensor:
+        return scaled_dot_product_attention(query, KEY[:1, :1], VALUE[:1, :1])
+
+    expected = torch.autograd.functional.jacobian(attend, query)
+    torch.testing.assert_close(torch.func.jacrev(attend)(query), expected)
+    with pytest.raises(qkv.ArgumentError, match="query: no forward-mode derivatives"):
+        torch.func.jvp(attend, (query,), (query,))
+
+
 @pytest.mark.parametrize("batch", [1, 2])
 @pytest.mark.parametrize("kind", ["bool", "float", "float, mapped", "none"])
 def test_a_mapped_axis_is_part_of_the_batch(kind: str, batch: int, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -190,6 +202,18 @@ def test_the_operator_keeps_its_word() -> None:
         ({"key": KEY[..., :5]}, "key: expected the query's head_dim 8, got shape"),
         ({"value": VALUE[:, :, :2]}, "value: expected one for each of 6 keys, got shape"),
         ({"key": KEY.double()}, "key: expected the query's floating dtype torch.float32, got torch.float64"),
+        ({"query": QUERY.numpy()}, "query: expected a torch tensor, got ndarray"),
+        ({"query": QUERY[..., :0], "key": KEY[..., :0]}, "query: expected a head_dim of at least 1, got shape"),
+        ({"key": KEY[:, :2], "value": VALUE[:, :2]}, r"key: .* \(2, 4\), got \(2, 2\); fewer heads"),
+        ({"key": KEY[:, :3], "enable_gqa": True}, "key: expected a number of heads that divides the query's"),
+        ({"value": VALUE[:, :3], "enable_gqa": True}, "value: expected a number of heads that divides the query's"),
+        ({"attn_mask": allowed()[..., :5]}, r"attn_mask: expected what broadcasts to \(..., N, M\) = \(..., 5, 6\)"),
+        (
+            {"attn_mask": allowed()[:, :1].expand(2, 2, 5, 6), "enable_gqa": True},
+            r"attn_mask: expected what broadcasts to \(..., heads, N, M\) = \(..., 4, 5, 6\), got shape \(2, 2, 5, 6\)",
+        ),
+        ({"attn_mask": allowed().to("meta")}, "attn_mask: expected a tensor on cpu like the query, got one on meta"),
+        ({"attn_mask": allowed().int()}, "attn_mask: expected torch.bool, torch.float32, got torch.int32"),
     ],
 )
 def test_messages(change: dict[str, Any], message: str) -> None:

@@ -12,8 +12,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from ..attention import Observation, weights
-from ..attention._attend import seen_in
+from ..attention import Observation, observed, weights
 from ._runs import Runs
 
 
@@ -76,7 +75,7 @@ class AttentionCall:
         """
         seed = int(torch.randint(2**63 - 1, ())) if self.dropout else None
         asked = {**self._options(), **statistics, "dropout": self.dropout, "seed": seed}
-        return seen_in(self.query, self.key, self.value, **asked)
+        return observed(self.query, self.key, self.value, **asked)
 
     def weights(self, lse: Tensor) -> Tensor:
         """All weights ``(B, H, N, M)`` in the query's dtype, for a caller that asked its model for them."""

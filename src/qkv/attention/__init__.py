@@ -9,6 +9,8 @@ from ._biases import ArrayBias as ArrayBias
 from ._biases import Bias as Bias
 from ._biases import KeyBias as KeyBias
 from ._biases import RelativeBias as RelativeBias
+from ._compute import explained as explained
+from ._compute import observed as observed
 from ._mask import ArrayMask as ArrayMask
 from ._mask import Mask as Mask
 from ._masks import Causal as Causal

@@ -107,6 +107,7 @@ def _name_of(dtype: np.dtype[Any]) -> str:
 def _view_of_tensor(tensor: torch.Tensor, name: str, *, devices: bool) -> View:
     import torch
 
+    refuse_tangents(tensor, name)
     elsewhere = devices and not kernel_reads(tensor)
     if tensor.device.type != "cpu" and not elsewhere:
         raise ArgumentError(f"{name}: expected a tensor on the CPU, got one on {tensor.device}; move it with .cpu()")
@@ -141,6 +142,15 @@ def refuse_gradients(array: object, name: str) -> None:
         raise ArgumentError(
             f"{name}: no gradients come from here, and this tensor requires them (qkv.attend and qkv.observe give "
             "them to query, key, value, bias and sink); pass it with .detach(), or call under torch.no_grad()"
+        )
+
+
+def refuse_tangents(tensor: torch.Tensor, name: str) -> None:
+    """Raise for a tensor of forward-mode differentiation: what comes from here would have tangents of 0."""
+    if sys.modules["torch"].autograd.forward_ad.unpack_dual(tensor).tangent is not None:
+        raise ArgumentError(
+            f"{name}: no forward-mode derivatives (torch.func.jvp, jacfwd) come from here; "
+            "use those of reverse mode: torch.func.vjp, jacrev"
         )
 
 

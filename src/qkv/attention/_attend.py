@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Any, SupportsFloat
+from typing import SupportsFloat
 
 from .._typing import Array
-from ._backends._choose import explain
 from ._biases import Bias, as_bias
+from ._compute import computed, observed
 from ._mask import Mask
-from ._observation import STATISTICS, Observation, Request
-from ._prepare import Problem, prepare
+from ._observation import Observation, Request
+from ._prepare import prepare
 from ._scores import Align
+
+_OUTPUT = Request(lse=False)
 
 
 def attend(
@@ -86,7 +88,7 @@ def attend(
         gradients=True,
         devices=True,
     )
-    return _computed(problem, _OUTPUT, query, key, value, sink, bias)["output"]
+    return computed(problem, _OUTPUT, query, key, value, sink, bias)["output"]
 
 
 def observe(
@@ -141,7 +143,7 @@ def observe(
            [ 1,  0],
            [ 2,  0]])
     """
-    return seen_in(
+    return observed(
         query,
         key,
         value,
@@ -157,58 +159,3 @@ def observe(
         block_map=block_map,
         distance=distance,
     )
-
-
-_OUTPUT = Request(lse=False)
-
-
-def seen_in(query: Array, key: Array, value: Array, *, bias: Bias | Array | None, **options: Any) -> Observation:
-    """`attend` and `observe` in one: with dropout too, of which logsumexp and statistics know nothing."""
-    request = Request(**{name: options.pop(name) for name in list(options) if name in STATISTICS})
-    bias = None if bias is None else as_bias(bias)
-    problem = prepare(query, key, value, bias=bias, **options, align=request.align, gradients=True, devices=True)
-    return Observation(**_computed(problem, request, query, key, value, options["sink"], bias))
-
-
-def _computed(
-    problem: Problem,
-    request: Request,
-    query: Array,
-    key: Array,
-    value: Array,
-    sink: Array | None,
-    bias: Bias | None,
-) -> dict[str, Any]:
-    """What was asked for, by name; differentiable where the caller's tensors ask for that."""
-    if problem.like.framework == "torch":
-        from ._autograd import learning, with_history
-
-        if problem.like.by_torch:
-            from ._device import computed
-
-            return computed(problem, request, query, key, value, sink, bias)
-        tensors = learning(problem, query, key, value, sink, bias)
-        if tensors is not None:
-            return with_history(lambda: request.found_in(problem, lse=True), problem, tensors)
-    return request.found_in(problem)
-
-
-def explained(query: Array, key: Array, value: Array, **options: Any) -> dict[str, str]:
-    """Which path `observe` would take with the same arguments, as rows of a table; nothing is computed.
-
-    >>> import numpy as np
-    >>> import qkv
-    >>> x = np.zeros((8, 1000, 64), np.float32)
-    >>> explained(x, x, x, mask=qkv.Causal())["keys"]
-    '50.0% within bounds, the others are skipped'
-    """
-    asked = {name: options.pop(name) for name in list(options) if name in STATISTICS}
-    request = Request(**asked)
-    plain = {"mask": None, "bias": None, "scale": None, "softcap": None, "sink": None}
-    problem = prepare(query, key, value, **{**plain, **options}, align=request.align, devices=True)
-    _, outputs = request.allocate(problem, output=problem.dtype)
-    if problem.like.by_torch:
-        from . import _device
-
-        return _device.explain(problem, request, outputs)
-    return explain(problem, outputs)

@@ -32,7 +32,7 @@ def explain_call(words: list[str]) -> dict[str, str]:
         ArgumentError: for a word that is not understood.
     """
     import qkv
-    from qkv.attention._attend import explained
+    from qkv.attention import explained
 
     given = dict(_pair(word) for word in words)
     count = {name: _count(name, given.get(name), default) for name, default in _COUNTS.items()}

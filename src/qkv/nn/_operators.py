@@ -116,7 +116,7 @@ def attention_backward(
     run_backward(
         _problem(query, key, value, plan),
         _array(output),
-        lse.numpy(),
+        lse.contiguous().numpy(),  # vmap hands on one for all items
         _array(grad_output),
         None,
         Gradients(_array(found[0]), _array(found[1]), _array(found[2]), () if bias is None else (of_bias.numpy(),)),

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from ..attention._arrays import refuse_tangents
 from ..errors import ArgumentError
 from ._operators import Attention
 
@@ -47,6 +48,7 @@ def scaled_dot_product_attention(
     >>> scaled_dot_product_attention(query, query, torch.tensor([[[[1.0], [3.0]]]]), is_causal=True).flatten()
     tensor([1., 2.])
     """
+    _check_tensors(query=query, key=key, value=value, attn_mask=attn_mask)
     if query.device.type not in ("cpu", "meta"):
         return functional.scaled_dot_product_attention(
             query, key, value, attn_mask, dropout_p, is_causal, scale=scale, enable_gqa=enable_gqa
@@ -58,19 +60,19 @@ def scaled_dot_product_attention(
         query, key, value = query[None], key[None], value[None]
         lifted = scaled_dot_product_attention(query, key, value, attn_mask, dropout_p, is_causal, scale)
         return lifted[0] if lifted.ndim == 3 and (attn_mask is None or attn_mask.ndim < 3) else lifted
-    mask_lead = () if attn_mask is None else attn_mask.shape[:-2]
+    mask_lead = torch.Size(()) if attn_mask is None else attn_mask.shape[:-2]
     four: list[Tensor] | None = None
     if attn_mask is None and _fit(query, key, value, enable_gqa):  # the usual case takes as long as the rest together
         lead, heads, key_heads = query.shape[:1], query.shape[1], key.shape[1]
         four = [query, key, value]
     elif enable_gqa:
-        lead = torch.broadcast_shapes(query.shape[:-3], key.shape[:-3], value.shape[:-3], mask_lead[:-1])  # type: ignore[no-untyped-call]
+        lead = _broadcast(query=query.shape[:-3], key=key.shape[:-3], value=value.shape[:-3], attn_mask=mask_lead[:-1])
         heads, key_heads = query.shape[-3], key.shape[-3]
         if value.shape[-3] != key_heads:
             key, value = (x.repeat_interleave(heads // x.shape[-3], -3) for x in (key, value))
             key_heads = heads
     else:
-        whole = torch.broadcast_shapes(query.shape[:-2], key.shape[:-2], value.shape[:-2], mask_lead)  # type: ignore[no-untyped-call]
+        whole = _broadcast(query=query.shape[:-2], key=key.shape[:-2], value=value.shape[:-2], attn_mask=mask_lead)
         lead, heads, key_heads = whole[:-1], whole[-1], whole[-1]
     four = four or [
         x.expand(*lead, count, *x.shape[-2:]).reshape(math.prod(lead), count, *x.shape[-2:])
@@ -96,6 +98,20 @@ def scaled_dot_product_attention(
     return result
 
 
+def _broadcast(**leading: torch.Size) -> torch.Size:
+    """What leading axes come to together."""
+    whole = torch.Size(())
+    for name, axes in leading.items():
+        known = zip(reversed(axes), reversed(whole), strict=False)
+        if any(size != other and size != 1 and other != 1 for size, other in known):
+            raise ArgumentError(
+                f"{name}: expected leading axes that broadcast to {tuple(whole)}, got {tuple(axes)}; "
+                "fewer heads of keys take enable_gqa=True"
+            )
+        whole = torch.broadcast_shapes(whole, axes)  # type: ignore[no-untyped-call]
+    return whole
+
+
 def _fit(query: Tensor, key: Tensor, value: Tensor, grouped: bool) -> bool:
     """Whether arrays are what the operator takes already: four axes, nothing to broadcast."""
     if query.ndim != 4 or query.shape[0] != key.shape[0] or key.shape[:2] != value.shape[:2]:
@@ -112,6 +128,17 @@ def _autocast(*tensors: Tensor | None) -> list[Tensor]:
     ]
 
 
+def _check_tensors(**given: object) -> None:
+    """Tensors, which know no forward derivatives here: they would be zero without a word."""
+    for name, x in given.items():
+        if x is None and name == "attn_mask":
+            continue
+        if not isinstance(x, Tensor):
+            raise ArgumentError(f"{name}: expected a torch tensor, got {type(x).__name__}")
+        if not torch.compiler.is_compiling():
+            refuse_tangents(x, name)
+
+
 def _check(
     query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, dropout: float, causal: bool, grouped: bool
 ) -> None:
@@ -122,6 +149,8 @@ def _check(
             raise ArgumentError(f"{name}: expected the query's floating dtype {query.dtype}, got {x.dtype}")
         if x.device != query.device:
             raise ArgumentError(f"{name}: expected a tensor on {query.device} like the query, got one on {x.device}")
+    if query.shape[-1] < 1:
+        raise ArgumentError(f"query: expected a head_dim of at least 1, got shape {tuple(query.shape)}")
     if query.shape[-1] != key.shape[-1]:
         raise ArgumentError(f"key: expected the query's head_dim {query.shape[-1]}, got shape {tuple(key.shape)}")
     if key.shape[-2] != value.shape[-2]:
@@ -130,10 +159,28 @@ def _check(
         raise ArgumentError(f"dropout_p: expected a probability from 0 to below 1, got {dropout}")
     if mask is not None and causal:
         raise ArgumentError("attn_mask: expected None with is_causal=True; write the causal mask into attn_mask")
-    if mask is not None and mask.dtype not in (torch.bool, torch.float32, query.dtype):
-        raise ArgumentError(f"attn_mask: expected bool, float32 or {query.dtype} like the query, got {mask.dtype}")
-    if grouped and (query.ndim < 3 or not key.shape[-3] or query.shape[-3] % key.shape[-3]):
+    if grouped:
+        for name, x in (("key", key), ("value", value)):
+            if query.ndim < 3 or not x.shape[-3] or query.shape[-3] % x.shape[-3]:
+                raise ArgumentError(
+                    f"{name}: expected a number of heads that divides the query's with enable_gqa, got shapes "
+                    f"{tuple(query.shape)} and {tuple(x.shape)}"
+                )
+    if mask is not None:
+        _check_mask(mask, query, key, grouped)
+
+
+def _check_mask(mask: Tensor, query: Tensor, key: Tensor, grouped: bool) -> None:
+    if mask.dtype not in (torch.bool, torch.float32, query.dtype):
+        kinds = " or ".join(sorted({"torch.float32", str(query.dtype)}))
+        raise ArgumentError(f"attn_mask: expected torch.bool, {kinds}, got {mask.dtype}")
+    if mask.device != query.device:
+        raise ArgumentError(f"attn_mask: expected a tensor on {query.device} like the query, got one on {mask.device}")
+    whole = (*query.shape[-3:-2],) * grouped + (query.shape[-2], key.shape[-2])
+    fits = zip(reversed(mask.shape), reversed(whole), strict=False)
+    if any(size != 1 and size != other for size, other in fits):
+        heads = "heads, " * grouped
         raise ArgumentError(
-            f"key: expected a number of heads that divides the query's with enable_gqa, got shapes "
-            f"{tuple(query.shape)} and {tuple(key.shape)}"
+            f"attn_mask: expected what broadcasts to (..., {heads}N, M) = (..., {', '.join(map(str, whole))}), "
+            f"got shape {tuple(mask.shape)}"
         )
