@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.autograd import gradcheck, gradgradcheck
 
 import qkv
-from qkv.attention._backends import _torch
+from qkv.attention._backends import _chunks
 
 
 def real(*shape: int) -> Tensor:
@@ -28,7 +28,7 @@ def test_everything_at_once_in_float64(rows: int, monkeypatch: pytest.MonkeyPatc
     """First derivatives against differences, second ones too, by chunks of a row and in one piece."""
     query, key, value, sink = real(1, 4, 3, 2), real(1, 2, 4, 2), real(1, 2, 4, 2), real(4)
     slopes, table, per_key, bias = real(4).detach().abs().requires_grad_(), real(4, 3), real(2, 4)[:1], real(1, 1, 3, 4)
-    monkeypatch.setattr(_torch, "BLOCK", 16 * rows)
+    monkeypatch.setattr(_chunks, "BLOCK", 16 * rows)
 
     def function(query: Tensor, key: Tensor, value: Tensor, sink: Tensor, *terms: Tensor) -> tuple[Tensor, Tensor]:
         seen = qkv.observe(

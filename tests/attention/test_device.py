@@ -15,7 +15,7 @@ from torch.autograd import gradcheck, gradgradcheck
 
 import qkv
 from qkv.attention import _device, explained
-from qkv.attention._backends import _torch
+from qkv.attention._backends import _chunks, _torch
 
 DEVICES = ["cpu", pytest.param("cuda", marks=pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU here"))]
 EVERYTHING: dict[str, Any] = {"entropy": True, "max_score": True, "top_k": 3, "received": True, "distance": True}
@@ -27,7 +27,7 @@ LENGTH = 11
 def device(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
     """Where tensors are sent; those on the CPU then go the way of all others too."""
     torch.manual_seed(0)
-    monkeypatch.setattr(_torch, "BLOCK", 100)  # several chunks
+    monkeypatch.setattr(_chunks, "BLOCK", 100)  # several chunks
 
     class Way:
         name = request.param
@@ -210,22 +210,23 @@ def test_shapes_without_memory() -> None:
 
 
 def test_no_more_scores_at_a_time_than_a_block(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Forward and backward: memory stays O(n)."""
-    largest = 0
+    """Forward and backward: memory stays O(n), and no pair far from a window is looked at."""
+    largest = total = 0
     plain = _torch._scores
 
     def scores(*arguments: Any) -> Tensor:
-        nonlocal largest
+        nonlocal largest, total
         found = plain(*arguments)
-        largest = max(largest, found.numel())
+        largest, total = max(largest, found.numel()), total + found.numel()
         return found
 
     monkeypatch.setattr(_torch, "_scores", scores)
-    monkeypatch.setattr(_torch, "BLOCK", 3000)
+    monkeypatch.setattr(_chunks, "BLOCK", 3000)
     monkeypatch.setattr("qkv.attention._arrays.kernel_reads", lambda tensor: False)
     x = torch.randn(1, 1, 300, 4, requires_grad=True)
     qkv.attend(x, x, x, mask=qkv.Window(9, 0)).sum().backward()
     assert 0 < largest <= 3000
+    assert total < 2 * 300 * 30  # of 2 * 300 * 300
 
 
 @pytest.mark.parametrize(

@@ -130,7 +130,7 @@ def test_gradients(
     with pytest.MonkeyPatch.context() as patch:
         if way == "torch":
             patch.setattr("qkv.attention._arrays.kernel_reads", lambda tensor: False)
-            patch.setattr("qkv.attention._backends._torch.BLOCK", 500)
+            patch.setattr("qkv.attention._backends._chunks.BLOCK", 500)
         output = qkv.attend(*arrays, mask=rule, bias=bias, softcap=softcap, sink=sink)
         weight = torch.randn(output.shape).to(dtype)
         found = torch.autograd.grad(output, leaves, weight)

@@ -12,7 +12,8 @@ import torch
 from hypothesis import given
 from native_problems import STATISTICS, Problem, problems
 
-from qkv.attention._backends import Outputs, _torch
+from qkv.attention._backends import Outputs, _chunks, _torch
+from qkv.attention._plan import Plan
 
 pytestmark = pytest.mark.filterwarnings("ignore:Do not use the `random` module")
 
@@ -48,7 +49,7 @@ def check(problem: Problem, device: str) -> None:
 @given(problems(("float32", "float64", "bfloat16", "float16")))
 def test_against_numpy(problem: Problem) -> None:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(_torch, "BLOCK", 200)
+        patch.setattr(_chunks, "BLOCK", 200)
         check(problem, "cpu")
 
 
@@ -58,12 +59,37 @@ def test_on_a_gpu(problem: Problem) -> None:
     check(problem, "cuda")
 
 
+def everything(queries: int, keys: int) -> Plan:
+    return Plan(np.zeros((1, queries), np.int32), np.full((1, queries), keys, np.int32))
+
+
+def window(queries: int, width: int) -> Plan:
+    stop = np.arange(1, queries + 1, dtype=np.int32)[None]
+    return Plan(np.maximum(stop - np.int32(width), 0), stop)
+
+
 def test_memory_grows_with_the_length_alone() -> None:
     """The rows held at a time shrink as keys grow."""
     for keys in (1000, 100_000):
         query, key = torch.empty(1, 2, 50_000, 1), torch.empty(1, 1, keys, 1)
-        pieces = list(_torch.chunks(query, key))
-        assert pieces[0][0] == 0
-        assert pieces[-1][1] == 50_000
-        assert all(before[1] == after[0] for before, after in pairwise(pieces))
-        assert max(last - first for first, last in pieces) * 2 * keys <= _torch.BLOCK
+        pieces = [rows for rows, _ in _chunks.chunks(query, key, everything(50_000, keys))]
+        assert pieces[0].start == 0
+        assert pieces[-1].stop == 50_000
+        assert all(before.stop == after.start for before, after in pairwise(pieces))
+        assert max(rows.stop - rows.start for rows in pieces) * 2 * keys <= _chunks.BLOCK
+
+
+def test_what_lies_outside_a_window_is_not_computed() -> None:
+    """Nor are there many more pieces than it takes."""
+    x = torch.empty(1, 8, 100_000, 1)
+    pieces = list(_chunks.chunks(x, x, window(100_000, 256)))
+    pairs = [(rows.stop - rows.start) * (keys.stop - keys.start) for rows, keys in pieces]
+    assert max(pairs) * 8 <= _chunks.BLOCK
+    assert sum(pairs) <= 2 * 1.1 * 256 * 100_000
+    assert len(pieces) <= 800
+    assert all(keys.start <= max(rows.start - 255, 0) and keys.stop == rows.stop for rows, keys in pieces)
+
+
+def test_queries_that_may_attend_to_nothing_take_one_piece() -> None:
+    x, nothing = torch.empty(1, 8, 100_000, 1), np.zeros((1, 100_000), np.int32)
+    assert list(_chunks.chunks(x, x, Plan(nothing, nothing))) == [(slice(0, 100_000), slice(0, 0))]

@@ -16,6 +16,7 @@ from torch import Tensor
 from ._arrays import empty, view
 from ._backends import Gradients, _torch
 from ._backends._choose import run_backward
+from ._backends._chunks import Inputs
 from ._biases import Bias
 from ._plan import BiasTerm, Plan
 from ._prepare import Problem, flatten
@@ -76,7 +77,7 @@ class Frame:
         heads = tensor.shape[-3] if len(self.leading) > 0 else 1
         return tensor.reshape(self.shape.batches, heads, *tensor.shape[-2:])
 
-    def inputs(self, tensors: Tensors) -> _torch.Inputs:
+    def inputs(self, tensors: Tensors) -> Inputs:
         """By the names that `_backends._torch` knows."""
         return {
             name: self.flat(tensor) if name in ("query", "key", "value") else tensor
@@ -151,7 +152,7 @@ def names_of(tensors: Sequence[object]) -> tuple[str, ...]:
 
 
 def _as_given(
-    found: _torch.Inputs, names: Sequence[str | None], given: Sequence[Tensor | None], wanted: Sequence[bool]
+    found: Inputs, names: Sequence[str | None], given: Sequence[Tensor | None], wanted: Sequence[bool]
 ) -> list[Tensor | None]:
     """Gradients by name, in the shapes of what was given; None for what nobody asks for."""
     return [

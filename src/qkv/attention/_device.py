@@ -16,6 +16,7 @@ from torch.nn.functional import scaled_dot_product_attention
 
 from ._autograd import Frame, learning, with_history
 from ._backends import Outputs, _torch
+from ._backends._chunks import BLOCK
 from ._biases import Bias
 from ._explain import explained_by_torch
 from ._observation import Request
@@ -53,7 +54,7 @@ def _by_rows(problem: Problem, request: Request, *given: Any) -> dict[str, Any]:
 def explain(problem: Problem, request: Request, outputs: Outputs) -> dict[str, str]:
     """Which path `computed` would take, as rows of a table."""
     mask = _as_pytorch_says(problem)
-    chunks = f"rows of scores in torch operations, at most {_torch.BLOCK:,} scores at a time"
+    chunks = f"rows of scores in torch operations, at most {BLOCK:,} scores at a time"
     if mask is not None:
         said = "is_causal=True" if "is_causal" in mask else "a mask of keys" if mask else "no mask"
         path = f"output: torch.nn.functional.scaled_dot_product_attention, {said}"

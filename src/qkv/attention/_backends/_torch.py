@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import replace
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -18,13 +17,7 @@ from torch import Tensor
 from .._dropout import kept
 from .._plan import Plan
 from . import DType, Outputs
-
-BLOCK = 1 << 22
-"""How many scores are held at a time."""
-
-Inputs: TypeAlias = dict[str, Tensor]
-"""What is differentiated with respect to: `query`, `key`, `value`, and where they are tensors of their own rather than
-the plan's arrays, `sink` and `bias0`, `bias1`, ... in the shapes of `Gradients`."""
+from ._chunks import Inputs, chunks, keys_of, piece_of, rows_of
 
 
 def attend(query: Tensor, key: Tensor, value: Tensor, plan: Plan, outputs: Outputs, *, dtype: DType) -> None:
@@ -49,18 +42,17 @@ def _attend(query: Tensor, key: Tensor, value: Tensor, plan: Plan, outputs: Outp
             sums.fill_(0)
     inputs = {"query": query, "key": key, "value": value}
     finite = bool(value.isfinite().all())
-    without_dropout = replace(plan, dropout=0.0)
-    for first, last in chunks(query, key):
-        rows = slice(first, last)
-        scores = _scores(rows_of(inputs, plan, first, last), without_dropout.rows(first, last))
-        factor = _factor(plan, query, key.shape[2], first, last)
-        output, lse = _reduce(scores, value.nan_to_num(0, 0, 0), _sink(inputs, plan, scores), factor)
+    for rows, keys in chunks(query, key, plan):
+        seen = keys_of(rows_of(inputs, plan, rows), plan, keys)
+        scores = _scores(seen, piece_of(plan, rows, keys))
+        factor = _factor(plan, query, rows, keys)
+        output, lse = _reduce(scores, seen["value"].nan_to_num(0, 0, 0), _sink(inputs, plan, scores), factor)
         if not finite:
-            output += _infinities(scores, lse, value)
+            output += _infinities(scores, lse, seen["value"])
         outputs.output[:, :, rows] = output
         if outputs.lse is not None:
             outputs.lse[:, :, rows] = lse
-        _observe(scores, lse, plan, outputs, rows)
+        _observe(scores, lse, plan, outputs, rows, keys)
 
 
 def gradients(inputs: Inputs, plan: Plan, grad_output: Tensor, grad_lse: Tensor) -> Inputs:
@@ -69,16 +61,14 @@ def gradients(inputs: Inputs, plan: Plan, grad_output: Tensor, grad_lse: Tensor)
     inputs = {name: tensor.detach().to(real) for name, tensor in inputs.items()}
     everything = inputs | {"grad_output": grad_output.to(real), "grad_lse": grad_lse.to(real)}
 
-    def of(first: int, last: int) -> tuple[Inputs, Pull]:
-        rows = rows_of(everything, plan, first, last)
-        back = rows["grad_output"], rows["grad_lse"]
-        piece = replace(plan, dropout=0.0).rows(first, last)
-        factor = _factor(plan, inputs["query"], inputs["key"].shape[2], first, last)
-        varied = {name: rows[name] for name in inputs}
-        return varied, lambda varied: _pulled(varied, {}, piece, back, factor)
+    def of(rows: slice, keys: slice) -> tuple[Inputs, Pull]:
+        here = rows_of(everything, plan, rows)
+        back = here["grad_output"], here["grad_lse"]
+        pull = _puller(plan, inputs["query"], rows, keys)
+        return {name: here[name] for name in inputs}, lambda varied: pull(varied, {}, back)
 
     with exactly(grad_output.device):
-        return _gathered(inputs, of)
+        return _gathered(inputs, plan, of)
 
 
 def second_gradients(
@@ -92,40 +82,38 @@ def second_gradients(
     with respect to `inputs`, `grad_output` and `grad_lse`."""
     everything = inputs | {"grad_output": grad_output, "grad_lse": grad_lse}
 
-    def of(first: int, last: int) -> tuple[Inputs, Pull]:
-        rows = rows_of(everything, plan, first, last)
-        piece = replace(plan, dropout=0.0).rows(first, last)
-        factor = _factor(plan, everything["query"], everything["key"].shape[2], first, last)
-        onto = rows_of(cotangents, plan, first, last)
+    def of(rows: slice, keys: slice) -> tuple[Inputs, Pull]:
+        pull_once = _puller(plan, inputs["query"], rows, keys)
+        onto = rows_of(cotangents, plan, rows)
 
         def first_order(varied: Inputs) -> Inputs:
             given = dict(varied)
             back = given.pop("grad_output"), given.pop("grad_lse")
             of_these = {name: given.pop(name) for name in onto}
-            return _pulled(of_these, given, piece, back, factor)
+            return pull_once(of_these, given, back)
 
         def second_order(varied: Inputs) -> Inputs:
             pull = torch.func.vjp(first_order, varied)[1]
             (found,) = pull(onto)
             return dict(found)
 
-        return rows, second_order
+        return rows_of(everything, plan, rows), second_order
 
     with exactly(grad_output.device):
-        return _gathered(everything, of)
+        return _gathered(everything, plan, of)
 
 
 Pull: TypeAlias = Callable[[Inputs], Inputs]
 """From what is differentiated with respect to, to its gradients."""
 
 
-def _gathered(inputs: Inputs, of: Callable[[int, int], tuple[Inputs, Pull]]) -> Inputs:
+def _gathered(inputs: Inputs, plan: Plan, of: Callable[[slice, slice], tuple[Inputs, Pull]]) -> Inputs:
     """Gradients chunk by chunk: side by side where a tensor has a row for each query, added up elsewhere."""
     pieces: dict[str, list[Tensor]] = {name: [] for name in inputs}
-    for first, last in chunks(inputs["query"], inputs["key"]):
-        rows, pull = of(first, last)
-        for name, gradient in pull(rows).items():
-            if pieces[name] and rows[name] is inputs[name]:
+    for rows, keys in chunks(inputs["query"], inputs["key"], plan):
+        here, pull = of(rows, keys)
+        for name, gradient in pull(here).items():
+            if pieces[name] and here[name] is inputs[name]:
                 pieces[name] = [pieces[name][0] + gradient]
             else:
                 pieces[name].append(gradient)
@@ -135,41 +123,24 @@ def _gathered(inputs: Inputs, of: Callable[[int, int], tuple[Inputs, Pull]]) -> 
     }
 
 
-def _pulled(
-    varied: Inputs, fixed: Inputs, plan: Plan, cotangents: tuple[Tensor, Tensor], factor: Tensor | None
-) -> Inputs:
-    """The gradients of `varied`, while `fixed` stays."""
+def _puller(
+    plan: Plan, like: Tensor, rows: slice, keys: slice
+) -> Callable[[Inputs, Inputs, tuple[Tensor, Tensor]], Inputs]:
+    """How some rows give the gradients of what is varied while others stay, from those of output and logsumexp."""
+    piece, factor = piece_of(plan, rows, keys), _factor(plan, like, rows, keys)
 
-    def forward(these: Inputs) -> tuple[Tensor, Tensor]:
-        given = {**fixed, **these}
-        scores = _scores(given, plan)
-        output, lse = _reduce(scores, given["value"], _sink(given, plan, scores), factor)
-        return output.to(cotangents[0].dtype), lse
+    def pulled(varied: Inputs, fixed: Inputs, cotangents: tuple[Tensor, Tensor]) -> Inputs:
+        def forward(these: Inputs) -> tuple[Tensor, Tensor]:
+            given = keys_of({**fixed, **these}, plan, keys)
+            scores = _scores(given, piece)
+            output, lse = _reduce(scores, given["value"], _sink(given, piece, scores), factor)
+            return output.to(cotangents[0].dtype), lse
 
-    pull = torch.func.vjp(forward, varied)[1]
-    (found,) = pull(cotangents)
-    return dict(found)
+        pull = torch.func.vjp(forward, varied)[1]
+        (found,) = pull(cotangents)
+        return dict(found)
 
-
-def chunks(query: Tensor, key: Tensor) -> Iterator[tuple[int, int]]:
-    """Runs of queries whose scores are held at a time."""
-    batch, heads, queries = query.shape[:3]
-    step = max(1, BLOCK // max(1, batch * heads * key.shape[2]))
-    for first in range(0, queries, step):
-        yield first, min(first + step, queries)
-
-
-def rows_of(inputs: Inputs, plan: Plan, first: int, last: int) -> Inputs:
-    """The inputs of some queries alone; what all queries share is the tensor itself."""
-    queries = plan.start.shape[1]
-
-    def cut(name: str, tensor: Tensor) -> Tensor:
-        by_row = name in ("query", "grad_output", "grad_lse") or (
-            name.startswith("bias") and plan.bias[int(name[4:])][0] == "array" and tensor.shape[2] > 1
-        )
-        return tensor[:, :, first:last] if by_row and (first, last) != (0, queries) else tensor
-
-    return {name: cut(name, tensor) for name, tensor in inputs.items()}
+    return pulled
 
 
 def _scores(inputs: Inputs, plan: Plan) -> Tensor:
@@ -258,12 +229,12 @@ def _sink(inputs: Inputs, plan: Plan, scores: Tensor) -> Tensor | None:
     return None if plan.sink is None else _on(scores.device, plan.sink).to(scores.dtype)
 
 
-def _factor(plan: Plan, like: Tensor, keys: int, first: int, last: int) -> Tensor | None:
-    """What dropout multiplies the weights of some rows by: 0, or 1 / (1 - dropout); None without dropout."""
+def _factor(plan: Plan, like: Tensor, rows: slice, keys: slice) -> Tensor | None:
+    """What dropout multiplies some weights by: 0, or 1 / (1 - dropout); None without dropout."""
     if not plan.dropout:
         return None
-    batch, heads = like.shape[:2]
-    stays = kept(plan.dropout, plan.seed, batch, heads, np.arange(first, last), np.arange(keys))
+    (batch, heads), queries = like.shape[:2], np.arange(rows.start, rows.stop)
+    stays = kept(plan.dropout, plan.seed, batch, heads, queries, np.arange(keys.start, keys.stop))
     return torch.from_numpy(stays).to(like.device) / (1 - plan.dropout)
 
 
@@ -312,30 +283,30 @@ def _infinities(scores: Tensor, lse: Tensor, value: Tensor) -> Tensor:
     return added
 
 
-def _observe(scores: Tensor, lse: Tensor, plan: Plan, outputs: Outputs, rows: slice) -> None:
-    masked, keys = scores == -torch.inf, scores.shape[-1]
+def _observe(scores: Tensor, lse: Tensor, plan: Plan, outputs: Outputs, rows: slice, keys: slice) -> None:
+    masked, width = scores == -torch.inf, scores.shape[-1]
     weights = torch.exp(scores - lse[..., None]).masked_fill(masked, 0)
-    place = torch.arange(rows.start, rows.stop, device=scores.device)
+    place, column = (torch.arange(some.start, some.stop, device=scores.device) for some in (rows, keys))
     if outputs.max_score is not None:
-        outputs.max_score[:, :, rows] = scores.amax(-1) if keys else -torch.inf
+        outputs.max_score[:, :, rows] = scores.amax(-1) if width else -torch.inf
     if outputs.entropy is not None:
         outputs.entropy[:, :, rows] = (weights * (lse[..., None] - scores)).masked_fill(masked, 0).sum(-1)
     if outputs.distance is not None:
-        apart = (place[:, None] + plan.offset - torch.arange(keys, device=scores.device)).abs()
+        apart = (place[:, None] + plan.offset - column).abs()
         outputs.distance[:, :, rows] = (weights * apart).sum(-1)
     if outputs.top_indices is not None and outputs.top_weights is not None:
-        width = min(outputs.top_indices.shape[-1], keys)
-        order = torch.sort(scores, dim=-1, descending=True, stable=True).indices[..., :width]
+        ranked = min(outputs.top_indices.shape[-1], width)
+        order = torch.sort(scores, dim=-1, descending=True, stable=True).indices[..., :ranked]
         found = scores.gather(-1, order) != -torch.inf
         outputs.top_indices[:, :, rows] = -1
         outputs.top_weights[:, :, rows] = 0
-        outputs.top_indices[:, :, rows, :width] = torch.where(found, order, -1)
-        outputs.top_weights[:, :, rows, :width] = weights.gather(-1, order).masked_fill(~found, 0)
+        outputs.top_indices[:, :, rows, :ranked] = torch.where(found, order + keys.start, -1)
+        outputs.top_weights[:, :, rows, :ranked] = weights.gather(-1, order).masked_fill(~found, 0)
     if outputs.received is not None:
-        outputs.received += weights.sum(-2)
+        outputs.received[:, :, keys] += weights.sum(-2)
     if outputs.block_map is not None:
         tall, wide = outputs.block
-        block = torch.arange(keys, device=scores.device) // wide
+        block = column // wide
         across = torch.zeros(
             *weights.shape[:-1], outputs.block_map.shape[-1], dtype=weights.dtype, device=weights.device
         ).index_add_(-1, block, weights)
