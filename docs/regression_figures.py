@@ -71,7 +71,8 @@ def accuracy(truth: Any, found: Any) -> float:
 def carbon() -> tuple[Any, Any]:
     """Weeks, in years since 1900, and CO2 over Mauna Loa in ppm; weeks without a measurement are left out."""
     table = sm.datasets.co2.load_pandas().data.dropna()
-    return table.index.year.to_numpy() + (table.index.dayofyear.to_numpy() - 1) / 365.25 - 1900, table["co2"].to_numpy()
+    day = table.index.day_of_year.to_numpy() - 1
+    return table.index.year.to_numpy() + day / 365.25 - 1900, table["co2"].to_numpy()
 
 
 def seasons(t: Any) -> Any:
