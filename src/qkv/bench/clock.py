@@ -105,6 +105,7 @@ def _rounds(
                 tell(name)
                 times[name].append(_timed(work, rough[name]))
         tell("")
+        time.sleep(_PAUSE)
         speeds.append(limit())
     return times, speeds
 
