@@ -13,6 +13,7 @@ import pytest
 
 import qkv
 from qkv.attention import explained
+from qkv.attention._backends._native import isa
 
 
 def arrays(heads: int = 4, queries: int = 64, keys: int = 64, key_heads: int = 4, dtype: str = "float32") -> list[Any]:
@@ -54,7 +55,10 @@ def test_the_kernels_own_words(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_nothing_to_compute() -> None:
-    assert explained(*arrays(keys=0)) == {"path": "the NumPy backend: there is nothing to compute"}
+    assert explained(*arrays(keys=0)) == {
+        "call": "float32, query (1, 4, 64, 16), key (1, 4, 0, 16), value (1, 4, 0, 16)",
+        "path": "the NumPy backend: there is nothing to compute",
+    }
 
 
 def test_calls_are_logged(caplog: pytest.LogCaptureFixture) -> None:
@@ -66,6 +70,30 @@ def test_calls_are_logged(caplog: pytest.LogCaptureFixture) -> None:
     caplog.clear()
     qkv.attend(*arrays())
     assert not caplog.records
+
+
+def test_no_call_goes_without_a_line(caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing to compute, gradients, and what torch computes."""
+    torch = pytest.importorskip("torch")
+    x = torch.ones(1, 2, 3, 4, requires_grad=True)
+    with caplog.at_level(logging.DEBUG, logger="qkv"):
+        qkv.attend(x[:, :, :0], x, x).sum().backward()
+        qkv.attend(x, x, x).sum().backward()
+        monkeypatch.setattr("qkv.attention._arrays.kernel_reads", lambda tensor: False)
+        qkv.attend(x, x, x, softcap=1.0).sum().backward()
+    call = "float32, query (1, 2, 3, 4), key (1, 2, 3, 4), value (1, 2, 3, 4)"
+    nothing = call.replace("3, 4)", "0, 4)", 1)
+    began = [
+        f"{nothing}; the NumPy backend: there is nothing to compute",
+        f"gradients: {nothing}; the NumPy backend: there is nothing to compute",
+        f"{call}; {isa()}, computing in",
+        f"gradients: {call}; the compiled backward pass",
+        f"{call}; PyTorch on cpu; rows of scores",
+        f"gradients: {call}; rows of scores",
+    ]
+    assert len(caplog.records) == len(began)
+    for record, words in zip(caplog.records, began, strict=True):
+        assert record.getMessage().startswith(words)
 
 
 @pytest.mark.parametrize(("value", "lines"), [("1", 2), ("0", 0), ("", 0)])

@@ -18,6 +18,7 @@ from ._backends import Gradients, _torch
 from ._backends._choose import run_backward
 from ._backends._chunks import Inputs
 from ._biases import Bias
+from ._explain import called, log_call, logs_calls
 from ._plan import BiasTerm, Plan
 from ._prepare import Problem, flatten
 from ._scores import ScoreShape
@@ -175,6 +176,8 @@ def gradients(
         grad_output = torch.zeros_like(output)
     problem = frame.problem(*tensors[:3])
     if problem.like.by_torch:
+        if logs_calls():
+            log_call({"call": f"gradients: {called(problem)}", "path": "rows of scores in torch operations"})
         on_device = _on_device(frame, grad_output, grad_lse, lse, (*tensors,))
         return [gradient if want else None for gradient, want in zip(on_device, wanted, strict=True)]
     plan, real = problem.plan, problem.real

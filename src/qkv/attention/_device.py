@@ -17,25 +17,22 @@ from torch.nn.functional import scaled_dot_product_attention
 from ._autograd import Frame, learning, with_history
 from ._backends import Outputs, _torch
 from ._backends._chunks import BLOCK
-from ._biases import Bias
-from ._explain import explained_by_torch
+from ._explain import explained_by_torch, log_call, logs_calls
 from ._observation import Request
 from ._prepare import Problem
 
 
-def computed(
-    problem: Problem,
-    request: Request,
-    query: Tensor,
-    key: Tensor,
-    value: Tensor,
-    sink: Tensor | None,
-    bias: Bias | None,
-) -> dict[str, Any]:
-    """What was asked for, by name; differentiable where the caller's tensors ask for that."""
+def computed(problem: Problem, request: Request, *given: Any) -> dict[str, Any]:
+    """What was asked for, by name, of query, key, value, sink and bias as the caller gave them.
+
+    It is differentiable where the caller's tensors ask for that.
+    """
+    if logs_calls():
+        log_call(explain(problem, request, request.allocate(problem, output=problem.dtype)[1]))
     mask = _as_pytorch_says(problem)
     if mask is None:
-        return _by_rows(problem, request, query, key, value, sink, bias)
+        return _by_rows(problem, request, *given)
+    query, key, value, sink, bias = given
     output = _fused(problem, mask, query, key, value)
     if request.is_plain:
         return {"output": output}

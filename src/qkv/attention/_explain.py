@@ -72,16 +72,25 @@ def explained(
 
 def explained_by_torch(problem: Problem, outputs: Outputs, path: str) -> dict[str, str]:
     """The same of a call that torch computes, on a device of its own."""
-    arrays = problem.query, problem.key, problem.value
-    shapes = [tuple(array.shape) for array in arrays]
     return {
-        "call": f"{problem.dtype}, query {shapes[0]}, key {shapes[1]}, value {shapes[2]}",
+        "call": called(problem),
         "kernel": f"PyTorch on {problem.like.device}",
         "path": path,
         "mask": _read(problem.plan),
         "bias": _added(problem.plan),
         "statistics": _asked(outputs),
     }
+
+
+def called(problem: Problem) -> str:
+    """What was asked, in a line."""
+    query, key, value = (tuple(array.shape) for array in (problem.query, problem.key, problem.value))
+    return f"{problem.dtype}, query {query}, key {key}, value {value}"
+
+
+def logs_calls() -> bool:
+    """Whether anybody wants to know: an explanation takes longer than a short call."""
+    return log.isEnabledFor(logging.DEBUG)
 
 
 def log_call(rows: Mapping[str, str]) -> None:

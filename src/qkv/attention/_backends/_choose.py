@@ -7,6 +7,7 @@ from typing import Any
 from numpy.typing import NDArray
 
 from ...errors import KernelError
+from .._explain import called, log_call, logs_calls
 from .._plan import DType
 from .._prepare import Problem
 from . import Backend, Backward, Gradients, Outputs, _numpy, _numpy_gradients
@@ -35,17 +36,19 @@ def run(problem: Problem, outputs: Outputs, *, dtype: DType | None = None) -> No
         if problem.like.device != "meta":
             _torch.attend(*_arrays(problem), problem.plan, outputs, dtype=dtype or problem.dtype)
         return
-    backend: Backend = _numpy.attend if _is_empty(problem) else native
-    backend(problem.query, problem.key, problem.value, problem.plan, outputs, dtype=dtype or problem.dtype)
+    if not _is_empty(problem):
+        native(*_arrays(problem), problem.plan, outputs, dtype=dtype or problem.dtype)  # which logs what it chose
+        return
+    _numpy.attend(*_arrays(problem), problem.plan, outputs, dtype=dtype or problem.dtype)
+    if logs_calls():
+        log_call(explain(problem, outputs))
 
 
 def explain(problem: Problem, outputs: Outputs) -> dict[str, str]:
     """Which path `run` would take, as rows of a table."""
     if _is_empty(problem):
-        return {"path": "the NumPy backend: there is nothing to compute"}
-    found: dict[str, str] = explain_native(
-        problem.query, problem.key, problem.value, problem.plan, outputs, dtype=problem.dtype
-    )
+        return {"call": called(problem), "path": "the NumPy backend: there is nothing to compute"}
+    found: dict[str, str] = explain_native(*_arrays(problem), problem.plan, outputs, dtype=problem.dtype)
     return found
 
 
@@ -58,8 +61,12 @@ def run_backward(
     gradients: Gradients,
 ) -> None:
     """Fill `gradients` from what the forward pass gave and the gradients of that: see `Backward`."""
-    backward: Backward = _numpy_gradients.backward if _is_empty(problem) else native_backward
+    empty = _is_empty(problem)
+    backward: Backward = _numpy_gradients.backward if empty else native_backward
     backward(*_arrays(problem), output, lse, grad_output, grad_lse, problem.plan, gradients, dtype=problem.dtype)
+    if logs_calls():
+        path = "the NumPy backend: there is nothing to compute" if empty else "the compiled backward pass"
+        log_call({"call": f"gradients: {called(problem)}", "path": path})
 
 
 def _arrays(problem: Problem) -> tuple[Any, Any, Any]:

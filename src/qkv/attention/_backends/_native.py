@@ -7,7 +7,6 @@ instruction set (otherwise the widest that the machine runs). Results do not dep
 from __future__ import annotations
 
 import os
-from logging import DEBUG
 from typing import Any
 
 import numpy as np
@@ -15,7 +14,7 @@ from numpy.typing import NDArray
 
 from ...errors import KernelError
 from .. import _native
-from .._explain import explained, log, log_call
+from .._explain import explained, log_call, logs_calls
 from .._plan import MaskStep, Plan
 from . import DType, Outputs
 
@@ -31,7 +30,7 @@ def attend(
         KernelError: where `QKV_ISA` or `QKV_THREADS` ask for what this machine has not.
     """
     _call(query, key, value, plan, outputs, dtype=dtype)
-    if log.isEnabledFor(DEBUG):
+    if logs_calls():
         log_call(explain(query, key, value, plan, outputs, dtype=dtype))
 
 
