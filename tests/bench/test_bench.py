@@ -154,6 +154,11 @@ def test_a_library_that_kills_the_process_costs_its_own_time_alone(monkeypatch: 
     (result,) = runner._measured([TINY], 1, 0.001)
     assert result.missing == {"eager": "crashed"}
 
+    monkeypatch.setattr(runner, "_ask", lambda child, *rest: (os.kill(child.pid, signal.SIGKILL), (None, ""))[1])
+    (result,) = runner._measured([TINY], 1, 0.001)  # the rows before it are worth more
+    assert "memory" in result.missing["qkv"]
+    assert result.ratio is None
+
     monkeypatch.setattr(runner, "_ask", lambda child, *rest: (os.kill(child.pid, signal.SIGKILL), (None, "qkv"))[1])
     with pytest.raises(KernelError, match="the process that measured it died"):
         list(runner._measured([TINY], 1, 0.001))

@@ -91,8 +91,12 @@ def _measured(cases: Iterable[Case], threads: int, seconds: float) -> Iterator[R
                     break
                 worker.wait()
                 worker = None
-                if culprit in ("", "qkv") or culprit in skip:
+                if culprit == "qkv" or culprit in skip:
                     raise KernelError(f"{case.id}: the process that measured it died")
+                if not culprit:  # one row is lost, not all rows before it
+                    died = "the process died while results were compared: was there memory enough?"
+                    yield Result(case, threads, missing={**skip, "qkv": died})
+                    break
                 skip[culprit] = "crashed"
     finally:
         _end(worker)
