@@ -25,12 +25,16 @@ void differentiate(const BackwardTile<T, Q> &tile, int64_t count, const T *facto
 }
 
 // The same where these are all the keys of a tile: then delta, the output's product with its gradient, is what the weights make of
-// their own gradients. It takes the place of what the tile holds, but for the gradient of lse.
+// their own gradients. It takes the place of what the tile holds, but for the gradient of lse. It is divided by the sum of the
+// weights, with the sink's: a large lse is rounded, all weights with it, and what is alike for all keys would not cancel.
 template <class T, int Q>
-void differentiate_all(BackwardTile<T, Q> &tile, int64_t count, const T *factors, T *weights, T *scores) {
+void differentiate_all(BackwardTile<T, Q> &tile, int64_t count, T sink, const T *factors, T *weights, T *scores) {
     constexpr int L = lanes<T>;
-    Vector<T> lse[Q], delta[Q];
-    for (int q = 0; q < Q; ++q) lse[q] = load(tile.lse + q * L), delta[q] = Vector<T>{};
+    Vector<T> lse[Q], delta[Q], sum[Q];
+    for (int q = 0; q < Q; ++q) {
+        lse[q] = load(tile.lse + q * L), delta[q] = Vector<T>{};
+        sum[q] = sink == -infinity<T> ? Vector<T>{} : exp_of<T>(sink - lse[q]);
+    }
     for (int64_t j = 0; j < count; ++j)
 #pragma GCC unroll 4
         for (int q = 0; q < Q; ++q) {
@@ -43,10 +47,11 @@ void differentiate_all(BackwardTile<T, Q> &tile, int64_t count, const T *factors
                 store(score, share);
             }
             delta[q] = w == 0 ? delta[q] : delta[q] + w * share;
+            sum[q] += w;
             store(weight, w);
         }
     for (int q = 0; q < Q; ++q) {
-        delta[q] += load(tile.delta + q * L);
+        delta[q] = (sum[q] == 0 ? delta[q] : delta[q] / sum[q]) + load(tile.delta + q * L);
         store(tile.delta + q * L, delta[q]);
     }
     for (int64_t j = 0; j < count; ++j)
@@ -104,9 +109,10 @@ void differentiate_block(BackwardTile<T, Q> &tile, const Problem &problem, const
     adjust_block<Q>(adjustment, count, weights);
     multiply_keys<P, Q>(values, count, space.grad_lanes.data, ceil_div(problem.value_dim, P::terms), (T)1, scores);
     if (problem.dropout != 0) draw(problem, tile, batch, first, count, space.factors.data);
-    if constexpr (once)
-        differentiate_all(tile, count, space.factors.data, weights, scores);
-    else
+    if constexpr (once) {
+        const T sink = problem.sink.data ? ((const T *)problem.sink.data)[unit * problem.sink.stride[1]] : -infinity<T>;
+        differentiate_all(tile, count, sink, space.factors.data, weights, scores);
+    } else
         differentiate(tile, count, space.factors.data, weights, scores);
     if (rows && problem.bias_terms) add_bias_gradients(tile, problem, given, split, space, batch, unit, first, count, scores);
     if (problem.softcap != 0)
