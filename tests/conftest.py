@@ -8,6 +8,7 @@ os.environ["QKV_CHECK_SHAPES"] = "1"
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 
+import setuptools  # noqa: F401  # torch.compile imports it, and it refuses to where another's distutils came first
 from hypothesis import HealthCheck, settings
 from jaxtyping import install_import_hook
 
