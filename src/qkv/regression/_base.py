@@ -43,10 +43,6 @@ class Fitted:
     error: float | None
 
 
-LARGEST = 1e140
-"""Of the numbers in X and y: the squares of more cannot be added up."""
-HEAVIEST = 1e50
-"""Of weights, and 1 over the lightest."""
 NARROWEST = {"float32": 1e15, "float64": 1e50}
 """The spread over the narrowest bandwidth that is told apart from 0: the nearest row alone answers long before."""
 
@@ -75,11 +71,7 @@ class Base(BaseEstimator, ABC):
         self._check_parameters()
         x, y = validate_data(self, x, y, dtype=[np.float64, np.float32], reset=first, **checks)
         weight = _check_sample_weight(sample_weight, x, dtype=np.float64, ensure_non_negative=True)
-        _check_range(x, "X")
-        if y.dtype.kind == "f":
-            _check_range(y, "y")
-        _check_weights(weight)
-        return Rows(x, y, weight)
+        return Rows(x, y, weight).within_limits()
 
     def _take(self, pieces: Pieces) -> None:
         """Take data that lies in pieces."""
@@ -203,22 +195,6 @@ class Base(BaseEstimator, ABC):
 def no_values(values: Floats) -> Floats:
     """Where the weights alone are asked for: one column, for attention needs one."""
     return np.zeros((len(values), 1))
-
-
-def _check_range(numbers: Any, name: str) -> None:
-    """Numbers whose squares can be added up."""
-    largest = max(abs(float(numbers.max())), abs(float(numbers.min()))) if numbers.size else 0.0
-    if largest > LARGEST:
-        raise ArgumentError(f"{name}: expected numbers up to {LARGEST:g}, got {largest:g}: give it in a larger unit")
-
-
-def _check_weights(weight: Floats) -> None:
-    positive = weight[weight > 0]
-    if len(positive) and (positive.max() > HEAVIEST or positive.min() < 1 / HEAVIEST):
-        raise ArgumentError(
-            f"sample_weight: expected 0 or numbers from {1 / HEAVIEST:g} to {HEAVIEST:g}, got weights from "
-            f"{positive.min():g} to {positive.max():g}"
-        )
 
 
 def check_bandwidth(bandwidth: Any, features: int) -> Floats:

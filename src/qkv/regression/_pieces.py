@@ -14,6 +14,7 @@ from sklearn.utils import check_array
 
 from ..errors import ArgumentError, DependencyError
 from ._answer import Floats
+from ._limits import check_range, check_weights
 from ._summary import Summary
 
 T = TypeVar("T")
@@ -25,6 +26,14 @@ class Rows(NamedTuple):
     x: Floats
     y: Any
     weight: Floats
+
+    def within_limits(self) -> Rows:
+        """Themselves, if they can be computed with; an ArgumentError otherwise."""
+        check_range(self.x, "X")
+        if self.y.dtype.kind == "f":
+            check_range(self.y, "y")
+        check_weights(self.weight)
+        return self
 
 
 class Pieces(ABC):
@@ -103,15 +112,15 @@ def checked(x: Any, y: Any, weight: Any, number: int) -> Rows:
         if y.dtype.kind in "fO" and any(value is None or value != value for value in y.ravel()[_doubtful(y)]):
             raise ArgumentError("y: expected a value in every row, got missing ones")
         if weight is None:
-            return Rows(x, y, np.ones(len(x)))
+            return Rows(x, y, np.ones(len(x))).within_limits()
         mass = check_array(weight, dtype=np.float64, ensure_2d=False, ensure_min_samples=0, input_name="sample_weight")
         if mass.shape != (len(x),):
             raise ArgumentError(f"sample_weight: expected shape {(len(x),)}, got {mass.shape}")
         if (mass < 0).any():
             raise ArgumentError("sample_weight: expected no negative numbers, got some")
+        return Rows(x, y, mass).within_limits()
     except (ValueError, TypeError) as error:
         raise ArgumentError(f"piece {number} of the data: {error}") from error
-    return Rows(x, y, mass)
 
 
 def _doubtful(y: Any) -> Any:
