@@ -57,3 +57,12 @@ def test_what_is_beyond_an_end_stands_at_it_and_names_stay_apart() -> None:
         figure.line([(0, 0), (1, height)], name="name")
     heights = sorted(float(t.get("y", 0)) for t in xml.fromstring(figure.svg()).iter(SVG + "text") if t.text == "name")
     assert min(b - a for a, b in pairwise(heights)) == pytest.approx(18, abs=0.2)
+
+
+def test_names_stand_in_the_order_in_which_the_lines_would_meet_the_margin() -> None:
+    """The steep line ends early, below the end of the other one; its name belongs above."""
+    figure = Figure("", "", linear([0, 1]), linear([0, 1]), "")
+    figure.line([(0, 0), (1, 0.9)], name="long")
+    figure.line([(0, 0), (0.5, 0.8)], name="steep")
+    at = {t.text: float(t.get("y", 0)) for t in xml.fromstring(figure.svg()).iter(SVG + "text")}
+    assert at["steep"] < at["long"]

@@ -124,7 +124,8 @@ class Figure:
     right: int = 176
     """The margin in which lines are named."""
     _parts: list[str] = field(default_factory=list)
-    _names: list[tuple[Point, str, Colour]] = field(default_factory=list)
+    _names: list[tuple[Point, float, str, Colour]] = field(default_factory=list)
+    """Where what is named ends, and the height at which its name would stand best, in the picture."""
 
     def place(self, x: float, y: float) -> Point:
         """Where a point of the data stands in the picture."""
@@ -155,7 +156,10 @@ class Figure:
         if dots or len(points) == 1:
             self.dots(points, colour=colour)
         if name:
-            self._names.append((points[-1], name, colour))
+            (x, y), (before, above) = (self.place(*point) for point in (points[-1], points[-2:][0]))
+            # Names stand in the order of the lines, were all carried on to the margin: so no lead crosses a line.
+            rise = (y - above) / (x - before) if x > before else 0.0
+            self._names.append(((x, y), y + rise * (self.width - self.right - x), name, colour))
 
     def dots(
         self, points: Iterable[Point], *, colour: Colour = "grey", radius: float = 3.0, opacity: float = 1.0
@@ -179,7 +183,8 @@ class Figure:
 
     def name(self, at: Point, text: str, *, colour: Colour = "grey") -> None:
         """Name what stands at a point, in the margin beside it."""
-        self._names.append((at, text, colour))
+        place = self.place(*at)
+        self._names.append((place, place[1], text, colour))
 
     def svg(self) -> str:
         """The picture."""
@@ -214,10 +219,9 @@ class Figure:
 
     def _margin(self) -> list[str]:
         """The names of lines, each led to where its line ends."""
-        places = [self.place(*point) for point, _, _ in self._names]
-        heights = _apart([y for _, y in places], _TOP, self.height - _BOTTOM)
+        heights = _apart([best for _, best, _, _ in self._names], _TOP, self.height - _BOTTOM)
         parts, left = [], self.width - self.right + 16
-        for (x, y), height, (_, name, colour) in zip(places, heights, self._names, strict=True):
+        for ((x, y), _, name, colour), height in zip(self._names, heights, strict=True):
             parts.append(f'<line class="lead" x1="{x + 5:.1f}" y1="{y:.1f}" x2="{left - 4}" y2="{height:.1f}"/>')
             style = f' class="{colour}-text"' if colour != "grey" else ""
             parts.append(f'<text{style} x="{left}" y="{height + 4:.1f}">{escape(name)}</text>')
