@@ -67,6 +67,8 @@ def test_it_says_where_it_came_from(run: Path, installed: Path) -> None:
     text = (installed.parent / "translator-en-fr" / "README.md").read_text()
     facts = json.loads((run / "run.json").read_text())
     assert command_of(facts) in text
+    assert json.loads((model / "run.json").read_text())["data"][0]["folder"] == "data/en-fr"
+    assert not [file for file in model.iterdir() if str(run.parent).encode() in file.read_bytes()]
     assert "--size tiny --vocabulary 340 --tokens 256 --rate 0.003 --warmup 20 --seed 1 --steps 10" in text
     assert "| test | 5 | 31.2 | 50.0 |" in text
     assert "| CC0-1.0 |" in text

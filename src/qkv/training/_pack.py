@@ -56,8 +56,9 @@ def pack(run: Path, out: Path, *, licence: str, scores: Sequence[dict[str, Any]]
     model = temporary / "src" / package / FOLDER
     try:
         size = _write_model(run, model)
-        for file in (RUN, METRICS, PLOT):
+        for file in (METRICS, PLOT):
             shutil.copyfile(run / file, model / file)
+        (model / RUN).write_text(json.dumps(_anywhere(facts), indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
         (model.parent / "__init__.py").write_text(f'"""The model {name}, for qkv."""\n', encoding="utf-8")
         (temporary / "pyproject.toml").write_text(_project(name, package, licence, version), encoding="utf-8")
         text = _readme(name, licence, facts, corpora, scores, size)
@@ -72,8 +73,14 @@ def command_of(facts: dict[str, Any]) -> str:
     """The command that trained a run, out of its ``run.json``."""
     given, usual = facts["settings"], vars(Settings())
     options = [f"--{name} {value}" for name, value in given.items() if value != usual[name]]
-    sets = [f"data/{'-'.join(data['languages'])}" for data in facts["data"]]
+    sets = [data["folder"] for data in _anywhere(facts)["data"]]
     return " ".join(["qkv train translation", *sets, *options, f"--steps {facts['result']['updates']}"])
+
+
+def _anywhere(facts: dict[str, Any]) -> dict[str, Any]:
+    """The same of a run on any machine: where this one keeps its data is nobody's business."""
+    data = [{**each, "folder": f"data/{'-'.join(each['languages'])}"} for each in facts["data"]]
+    return {**facts, "data": data}
 
 
 def _facts(run: Path) -> dict[str, Any]:
