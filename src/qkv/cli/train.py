@@ -52,6 +52,9 @@ def translation(
     vocabulary: Annotated[int, typer.Option(help="Tokens of both languages together.")] = DEFAULT.vocabulary,
     tokens: Annotated[int, typer.Option(help="Of one update, padding counted, on either side.")] = DEFAULT.tokens,
     accumulate: Annotated[int, typer.Option(min=1, help="Parts an update is cut into, where memory is short.")] = 1,
+    shard: Annotated[
+        bool, typer.Option("--shard", help="With torchrun: leave each process its part of the weights, not all.")
+    ] = False,
     longest: Annotated[int, typer.Option(help="Tokens on a side; longer pairs are left out.")] = DEFAULT.longest,
     rate: Annotated[float, typer.Option(help="The highest learning rate.")] = DEFAULT.rate,
     warmup: Annotated[int, typer.Option(help="Updates over which the rate rises from 0.")] = DEFAULT.warmup,
@@ -71,7 +74,7 @@ def translation(
     """Train a translator: tokenizer, model, checkpoints, curve. The same command goes on with a run that was cut off.
 
     An accelerator is used where there is one; torchrun --nproc-per-node 2 --no-python qkv train ... shares each update
-    among processes.
+    among processes, and with --shard the weights as well.
     """
     from qkv.pretrained import cache_folder
     from qkv.training import best_precision, new_translator
@@ -108,6 +111,7 @@ def translation(
         patience=patience,
         keep=keep,
         accumulate=accumulate,
+        shard=shard,
         seconds=None if hours is None else 3600 * hours,
         report=lambda progress: speak(_line(progress), quiet=progress.validation is None),
         preparing=lambda step: speak(step, quiet=True),

@@ -15,6 +15,8 @@ from typing import Any
 import torch
 from transformers import PreTrainedModel, TrainerCallback
 
+from ._shards import part_like
+
 PARTIAL = ".partial"
 FULL = 2
 """Of how many checkpoints the optimizer's state is kept: it is two thirds of their size."""
@@ -95,13 +97,13 @@ def load_average(model: PreTrainedModel, folders: Sequence[Path]) -> None:
     The paper averages its last 5 checkpoints (Vaswani et al., 2017, section 6.1).
     """
     kind = type(model)
-    sums = [torch.zeros_like(parameter, dtype=torch.float64, device="cpu") for parameter in model.parameters()]
+    sums = [torch.zeros(parameter.shape, dtype=torch.float64) for parameter in model.parameters()]
     for folder in folders:
         other = kind.from_pretrained(folder, dtype=torch.float32)
         for total, parameter in zip(sums, other.parameters(), strict=True):
             total += parameter
     for total, parameter in zip(sums, model.parameters(), strict=True):
-        parameter.copy_(total / len(folders))
+        parameter.copy_(part_like(total / len(folders), parameter))
 
 
 def _loss_at(checkpoint: Path) -> float | None:

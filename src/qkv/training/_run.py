@@ -36,6 +36,7 @@ from ._loss import SmoothedLoss
 from ._memory import keep_freed_memory
 from ._plot import write_plot
 from ._settings import Settings
+from ._shards import whole_weights
 from ._tensorboard import tensorboard
 from ._tokenizer import train_tokenizer
 from ._trainer import TokenTrainer
@@ -78,6 +79,7 @@ def train(
     patience: int = 10,
     keep: int = 5,
     accumulate: int = 1,
+    shard: bool = False,
     seconds: float | None = None,
     report: Report = lambda progress: None,
     preparing: Callable[[str], None] = lambda step: None,
@@ -85,7 +87,8 @@ def train(
     """Train a translator on one or several data sets.
 
     Killed at any moment, it goes on from its last complete checkpoint and follows the same curve. The order of
-    sentences, and with it the curve, does not depend on ``accumulate`` or on the number of processes (``torchrun``).
+    sentences, and with it the curve, does not depend on ``accumulate``, on the number of processes (``torchrun``) or on
+    ``shard``.
 
     Args:
         corpora: what to train on; their sets ``validation`` measure, or, where these are empty, ``train``.
@@ -97,12 +100,15 @@ def train(
         patience: validations without a new lowest loss after which the run stops.
         keep: checkpoints to keep, and to average at the end.
         accumulate: parts that an update is cut into, one after the other, where memory is short.
+        shard: leave each process its part of weights, gradients and optimizer state, where memory is short (FSDP2).
         seconds: after which the run stops; None is no limit.
         report: called with each `Progress`, in the first process.
         preparing: told of each step before the first update: learning the tokenizer, encoding the text.
 
     Raises:
-        ArgumentError: where a number is out of range, the folder holds another run, or no pair is short enough.
+        ArgumentError: where a number is out of range, the folder holds another run, no pair is short enough, or
+            ``shard`` finds one process alone.
+        DependencyError: where ``shard`` finds a PyTorch before 2.6.
         TrainingError: where the loss is not a number.
     """
     for name, value in (("steps", updates), ("every", every), ("patience", patience), ("keep", keep)):
@@ -111,6 +117,11 @@ def train(
     keep_freed_memory()
     checkpoints = Checkpoints(folder, keep)
     arguments = _arguments(settings, checkpoints.partial, updates, every, accumulate)
+    if shard and arguments.world_size < 2:
+        raise ArgumentError(
+            "shard: expected several processes to share the weights, got one: start them with "
+            "`torchrun --nproc-per-node 2 --no-python qkv train ...`, or leave out --shard"
+        )
     with arguments.main_process_first(local=False, desc="the data"):
         tokenizer, pairs, measured = _prepare(corpora, folder, settings, preparing)
         if arguments.should_save:
@@ -119,6 +130,7 @@ def train(
     model = build(tokenizer, settings)
     trainer = TokenTrainer(
         tokens=settings.tokens,
+        shard=shard,
         model=model,
         args=arguments,
         train_dataset=pairs,
@@ -140,12 +152,13 @@ def train(
     last = checkpoints.last()
     with quiet_transformers():
         trainer.train(resume_from_checkpoint=str(last) if last else None)
-        validation, weights = _choose(trainer, model, checkpoints)
+        validation, chosen = _choose(trainer, model, checkpoints)
+        weights = whole_weights(model)
         if arguments.should_save:
-            _save(model, folder)
+            _save(model, weights, folder)
     if arguments.should_save:
-        _record(folder, {"updates": trainer.state.global_step, "validation": validation, "weights": weights})
-    return Trained(folder, trainer.state.global_step, validation, weights, stop.reason)
+        _record(folder, {"updates": trainer.state.global_step, "validation": validation, "weights": chosen})
+    return Trained(folder, trainer.state.global_step, validation, chosen, stop.reason)
 
 
 def _arguments(settings: Settings, output: Path, updates: int, every: int, accumulate: int) -> TrainingArguments:
@@ -254,11 +267,11 @@ def _choose(trainer: TokenTrainer, model: PreTrainedModel, checkpoints: Checkpoi
     return min(losses), f"checkpoint {names}" if len(chosen) == 1 else f"the average of {names}"
 
 
-def _save(model: PreTrainedModel, folder: Path) -> None:
+def _save(model: PreTrainedModel, weights: dict[str, torch.Tensor], folder: Path) -> None:
     """Put the model's files into the run's folder, each by renaming."""
     temporary = folder / ".model.partial"
     shutil.rmtree(temporary, ignore_errors=True)
-    model.save_pretrained(temporary)
+    model.save_pretrained(temporary, state_dict=weights)
     for file in sorted(temporary.iterdir()):
         file.replace(folder / file.name)
     temporary.rmdir()

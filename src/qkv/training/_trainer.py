@@ -15,6 +15,7 @@ from ..errors import TrainingError
 from ._batches import TokenBatches
 from ._collate import IGNORED
 from ._encoded import EncodedPairs
+from ._shards import accept_parts, keep_whole_states, shard_model, whole_weights
 
 
 class TokenTrainer(Trainer):
@@ -25,12 +26,14 @@ class TokenTrainer(Trainer):
 
     Args:
         tokens: of one update, padding counted.
+        shard: whether each process holds a part of the weights, not all.
         **arguments: of ``transformers.Trainer``; ``train_dataset`` and ``eval_dataset`` are `EncodedPairs`.
     """
 
-    def __init__(self, *, tokens: int, **arguments: Any) -> None:
+    def __init__(self, *, tokens: int, shard: bool = False, **arguments: Any) -> None:
         super().__init__(**arguments)
         self._tokens = tokens
+        self._shard = shard
         self._network: Any = arguments["model"]
         self.target_tokens = 0
 
@@ -55,6 +58,28 @@ class TokenTrainer(Trainer):
             collate_fn=self.data_collator,
             pin_memory=pinned,
         )
+
+    def create_optimizer(self, *arguments: Any) -> Any:
+        """The optimizer, of the parts of the weights where these are shared: a checkpoint's are loaded by now."""
+        if not self._shard:
+            return super().create_optimizer(*arguments)
+        shard_model(self._network, self.args.device.type)
+        accept_parts(self.accelerator)
+        optimizer = super().create_optimizer(*arguments)
+        keep_whole_states(optimizer)
+        return optimizer
+
+    def save_model(self, output_dir: str | None = None, _internal_call: bool = False) -> None:
+        """A model folder with whole weights, written by the first process."""
+        weights = whole_weights(self._network)
+        if self.args.should_save:
+            self._save(output_dir, state_dict=weights)
+
+    def _save_optimizer_and_scheduler(self, output_dir: str) -> None:
+        # The first process asks for the state, to write it: the others ask too, and so give their parts.
+        if self._shard and not self.args.should_save and self.optimizer is not None:
+            self.optimizer.state_dict()
+        super()._save_optimizer_and_scheduler(output_dir)
 
     def get_batch_samples(
         self, epoch_iterator: Iterator[Any], num_batches: int, device: torch.device
