@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from ..attention._compiling import left_to_python
 from ..errors import ArgumentError, DependencyError
 from ._call import AttentionCall
 from ._listening import computed
@@ -52,6 +53,7 @@ def register() -> None:
     AttentionMaskInterface.register(NAME, runs_mask)
 
 
+@left_to_python
 def attention(
     module: nn.Module,
     query: Tensor,

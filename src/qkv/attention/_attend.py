@@ -6,6 +6,7 @@ from typing import SupportsFloat
 
 from .._typing import Array
 from ._biases import Bias, as_bias
+from ._compiling import left_to_python
 from ._compute import computed, observed
 from ._mask import Mask
 from ._observation import Observation, Request
@@ -15,6 +16,7 @@ from ._scores import Align
 _OUTPUT = Request(lse=False)
 
 
+@left_to_python
 def attend(
     query: Array,
     key: Array,
@@ -91,6 +93,7 @@ def attend(
     return computed(problem, _OUTPUT, query, key, value, sink, bias)["output"]
 
 
+@left_to_python
 def observe(
     query: Array,
     key: Array,

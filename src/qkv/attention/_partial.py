@@ -27,6 +27,7 @@ from ..errors import ArgumentError
 from ._arrays import View, check_count, describe, empty, give, refuse_gradients, view
 from ._backends._choose import run
 from ._biases import Bias
+from ._compiling import left_to_python
 from ._mask import Mask
 from ._observation import Request, TopK, check_block, field_line
 from ._prepare import Problem, check_sink, prepare
@@ -78,6 +79,7 @@ class Partial:
         return "\n".join(["Partial" + ", with a sink" * self.has_sink, *lines])
 
     @classmethod
+    @left_to_python
     def of(
         cls,
         query: Array,
@@ -185,6 +187,7 @@ class Partial:
             yield rows, window_of(problem, lse[:, :, rows], rows, columns)
 
 
+@left_to_python
 def merge(*partials: Partial, sink: Array | None = None) -> Partial:
     """Attention over all the keys of several pieces, which share none; the order makes no difference.
 

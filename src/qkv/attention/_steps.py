@@ -14,6 +14,7 @@ from ..errors import ArgumentError
 from . import reference
 from ._arrays import FLOATS, View, check_count, describe, give, real, view, widen
 from ._biases import Bias
+from ._compiling import left_to_python
 from ._mask import Mask
 from ._plan import Plan
 from ._prepare import Problem, prepare
@@ -43,6 +44,7 @@ class StepsFromInputs(Steps):
     projected: Any
 
 
+@left_to_python
 def steps(
     query: Array,
     key: Array,
@@ -104,6 +106,7 @@ def steps(
     return _in_framework(_reference(arrays, problem.plan, mask, bias, scale, score), problem)
 
 
+@left_to_python
 def steps_from_inputs(
     x: Array,
     w_q: Array,

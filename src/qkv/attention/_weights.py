@@ -14,6 +14,7 @@ from ..errors import ArgumentError
 from ._arrays import describe, give, host, is_array, view, widen
 from ._backends._choose import run
 from ._biases import Bias
+from ._compiling import left_to_python
 from ._mask import Mask
 from ._observation import Request
 from ._prepare import Problem, prepare
@@ -22,6 +23,7 @@ from ._window import window_scores, window_weights
 Selection: TypeAlias = Array | slice | int | None
 
 
+@left_to_python
 def weights(
     query: Array,
     key: Array,

@@ -15,10 +15,12 @@ from ..adapters._runs import Runs
 from ..attention import ArrayMask, Bias, Causal, Mask, Observation, attend, observe
 from ..attention._biases import as_bias
 from ..attention._bounds import Bounds
+from ..attention._compiling import left_to_python
 from ..attention._mask import _Pair, as_mask
 from ..attention._scores import ScoreShape
 
 
+@left_to_python
 def attended(
     query: Float[Tensor, "batch heads queries head_dim"],
     key: Float[Tensor, "batch key_heads keys head_dim"],
