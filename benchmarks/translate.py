@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import argparse
 import os
-import sys
 import tempfile
 import time
 from collections.abc import Callable
@@ -24,9 +23,7 @@ from typing import Any
 
 import torch
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))
-
-from equal_models import equal_model
+from qkv.bench.equal_models import equal_model
 from qkv.models import Translator, TranslatorConfig
 from qkv.training import SIZES
 

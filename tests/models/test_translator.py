@@ -13,7 +13,7 @@ from torch import Tensor
 from transformers import AutoConfig, AutoModelForSeq2SeqLM
 
 import qkv
-from equal_models import equal_model
+from qkv.bench.equal_models import equal_model
 from qkv.errors import ArgumentError
 from qkv.models import Translator, TranslatorConfig
 

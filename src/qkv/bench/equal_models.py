@@ -1,4 +1,7 @@
-"""Translators of transformers' own with the same sizes, weights and positions as one of ours."""
+"""Translators of transformers' own with the same sizes, weights and positions as one of ours.
+
+Tests hold ours against them, and benchmarks let them run beside ours.
+"""
 
 from __future__ import annotations
 
@@ -7,8 +10,8 @@ from typing import Any
 import torch
 from transformers import MarianConfig, MarianMTModel, PegasusConfig, PegasusForConditionalGeneration
 
-from qkv.models import Translator
-from qkv.nn import sinusoids
+from ..models import Translator, TranslatorConfig
+from ..nn import sinusoids
 
 NAMES = {
     "attention": "self_attn",
@@ -25,11 +28,9 @@ NAMES = {
 }
 
 
-def equal_model(model: Translator, attention: str = "sdpa", longest: int = 512) -> Any:
-    """MarianMT where the norms stand after the sums, as in the paper; Pegasus where they stand before the parts."""
-    ours = model.config
-    after = ours.norm_place == "after"
-    config = (MarianConfig if after else PegasusConfig)(
+def equal_sizes(ours: TranslatorConfig, kind: Any = MarianConfig, attention: str = "sdpa", longest: int = 512) -> Any:
+    """A configuration with the sizes, the dropout and the tokens of one of ours, as MarianMT or Pegasus reads it."""
+    return kind(
         vocab_size=ours.vocab_size,
         d_model=ours.hidden_size,
         encoder_layers=ours.encoder_layers,
@@ -39,15 +40,27 @@ def equal_model(model: Translator, attention: str = "sdpa", longest: int = 512) 
         encoder_attention_heads=ours.num_attention_heads,
         decoder_attention_heads=ours.num_attention_heads,
         activation_function=ours.activation,
+        dropout=ours.dropout,
+        attention_dropout=ours.dropout,
+        activation_dropout=ours.dropout,
         scale_embedding=True,
         max_position_embeddings=longest,
         pad_token_id=ours.pad_token_id,
+        bos_token_id=ours.bos_token_id,
         eos_token_id=ours.eos_token_id,
         decoder_start_token_id=ours.decoder_start_token_id,
         forced_eos_token_id=None,
         attn_implementation=attention,
     )
-    theirs = (MarianMTModel if after else PegasusForConditionalGeneration)(config).eval()
+
+
+def equal_model(model: Translator, attention: str = "sdpa", longest: int = 512) -> Any:
+    """MarianMT where the norms stand after the sums, as in the paper; Pegasus where they stand before the parts."""
+    ours: Any = model.config
+    after = ours.norm_place == "after"
+    config = equal_sizes(ours, MarianConfig if after else PegasusConfig, attention, longest)
+    theirs: Any = (MarianMTModel if after else PegasusForConditionalGeneration)(config)
+    theirs.eval()
     state = theirs.state_dict()
     state.update({_name(name): value for name, value in model.state_dict().items() if ".stack." in name})
     for name in ("model.shared", "model.encoder.embed_tokens", "model.decoder.embed_tokens", "lm_head"):
