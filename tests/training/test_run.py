@@ -164,6 +164,18 @@ def test_it_stops_when_its_time_is_over(corpus: Corpus, tmp_path: Path) -> None:
     assert (tmp_path / "checkpoints" / str(trained.updates) / "optimizer.pt").is_file()
 
 
+def test_it_stops_at_an_update_and_goes_on_with_the_same_schedule(corpus: Corpus, tmp_path: Path) -> None:
+    falling = dataclasses.replace(TINY, schedule="cosine")
+    train([corpus], tmp_path / "whole", falling, new_translator, updates=20, every=10)
+    stopped = train([corpus], tmp_path / "parts", falling, new_translator, updates=20, every=10, until=10)
+    assert (stopped.updates, stopped.reason) == (10, "update 10 was to be the last")
+    with pytest.raises(ArgumentError, match=r"until: expected an update after 10, where the run in .* stands, got 10"):
+        train([corpus], tmp_path / "parts", falling, new_translator, updates=20, every=10, until=10)
+    done = train([corpus], tmp_path / "parts", falling, new_translator, updates=20, every=10, until=20)
+    assert (done.updates, done.reason) == (20, None)
+    assert curve(tmp_path / "parts") == curve(tmp_path / "whole")
+
+
 def test_a_loss_that_is_no_number_stops_it(corpus: Corpus, tmp_path: Path) -> None:
     def poisoned(tokenizer: Any, settings: Settings) -> Any:
         model = new_translator(tokenizer, settings)

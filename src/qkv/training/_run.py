@@ -13,8 +13,6 @@ A run's folder::
 from __future__ import annotations
 
 import json
-import math
-import os
 import platform
 import shutil
 from collections.abc import Callable, Sequence
@@ -24,10 +22,11 @@ from typing import Any
 
 import torch
 import transformers
-from transformers import PreTrainedModel, PreTrainedTokenizerFast, PrinterCallback, TrainingArguments
+from transformers import PreTrainedModel, PreTrainedTokenizerFast, PrinterCallback
 
 from .._quiet import quiet_transformers
 from ..errors import ArgumentError
+from ._arguments import training_arguments
 from ._checkpoints import Checkpoints, KeepCheckpoints, load_average
 from ._collate import Collate
 from ._corpus import Corpus
@@ -43,8 +42,6 @@ from ._trainer import TokenTrainer
 from ._watch import Progress, Report, StopEarly, Watch, read_metrics
 
 RUN, METRICS, PLOT = "run.json", "metrics.jsonl", "loss.svg"
-LINE = 50
-"""Updates between two lines of progress, at most."""
 
 Build = Callable[[PreTrainedTokenizerFast, Settings], PreTrainedModel]
 
@@ -81,6 +78,7 @@ def train(
     accumulate: int = 1,
     shard: bool = False,
     seconds: float | None = None,
+    until: int | None = None,
     report: Report = lambda progress: None,
     preparing: Callable[[str], None] = lambda step: None,
 ) -> Trained:
@@ -102,6 +100,8 @@ def train(
         accumulate: parts that an update is cut into, one after the other, where memory is short.
         shard: leave each process its part of weights, gradients and optimizer state, where memory is short (FSDP2).
         seconds: after which the run stops; None is no limit.
+        until: the update after which this call stops, for another one to go on; None goes on to the last. The schedule
+            is that of all `updates`.
         report: called with each `Progress`, in the first process.
         preparing: told of each step before the first update: learning the tokenizer, encoding the text.
 
@@ -114,9 +114,13 @@ def train(
     for name, value in (("steps", updates), ("every", every), ("patience", patience), ("keep", keep)):
         if value < 1:
             raise ArgumentError(f"{name}: expected 1 or more, got {value}")
-    keep_freed_memory()
     checkpoints = Checkpoints(folder, keep)
-    arguments = _arguments(settings, checkpoints.partial, updates, every, accumulate)
+    last = checkpoints.last()
+    done = int(last.name) if last else 0
+    if until is not None and until <= done:
+        raise ArgumentError(f"until: expected an update after {done}, where the run in {folder} stands, got {until}")
+    keep_freed_memory()
+    arguments = training_arguments(settings, checkpoints.partial, updates, every, accumulate)
     if shard and arguments.world_size < 2:
         raise ArgumentError(
             "shard: expected several processes to share the weights, got one: start them with "
@@ -140,7 +144,7 @@ def train(
         compute_loss_func=SmoothedLoss(settings.smoothing),
     )
     trainer.remove_callback(PrinterCallback)
-    stop = StopEarly(patience, seconds)
+    stop = StopEarly(patience, seconds, until)
 
     def told(progress: Progress) -> None:
         report(progress)
@@ -149,7 +153,6 @@ def train(
 
     for callback in (Watch(trainer, folder / METRICS, told), stop, KeepCheckpoints(checkpoints), *tensorboard(folder)):
         trainer.add_callback(callback)
-    last = checkpoints.last()
     with quiet_transformers():
         trainer.train(resume_from_checkpoint=str(last) if last else None)
         validation, chosen = _choose(trainer, model, checkpoints)
@@ -159,40 +162,6 @@ def train(
     if arguments.should_save:
         _record(folder, {"updates": trainer.state.global_step, "validation": validation, "weights": chosen})
     return Trained(folder, trainer.state.global_step, validation, chosen, stop.reason)
-
-
-def _arguments(settings: Settings, output: Path, updates: int, every: int, accumulate: int) -> TrainingArguments:
-    on_cpu = not torch.cuda.is_available()
-    several = int(os.environ.get("WORLD_SIZE", "1")) > 1  # torchrun's
-    return TrainingArguments(
-        output_dir=str(output),
-        max_steps=updates,
-        gradient_accumulation_steps=accumulate,
-        learning_rate=settings.rate,
-        warmup_steps=settings.warmup,
-        lr_scheduler_type=settings.schedule.replace("inverse-sqrt", "inverse_sqrt"),
-        optim="adamw_torch_fused",
-        adam_beta1=0.9,
-        adam_beta2=0.98,
-        adam_epsilon=1e-9,
-        weight_decay=settings.decay,
-        max_grad_norm=settings.clip,
-        bf16=settings.precision == "bfloat16",
-        seed=settings.seed,
-        logging_steps=math.gcd(every, LINE),  # so that a checkpoint never cuts the updates of a line in two
-        logging_nan_inf_filter=False,
-        eval_strategy="steps",
-        eval_steps=every,
-        save_strategy="steps",
-        save_steps=every,
-        report_to="none",
-        disable_tqdm=True,
-        remove_unused_columns=False,
-        use_cpu=on_cpu,
-        ddp_backend="gloo" if on_cpu and several else None,
-        ddp_find_unused_parameters=False,
-        average_tokens_across_devices=True,
-    )
 
 
 def _prepare(

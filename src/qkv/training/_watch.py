@@ -107,15 +107,17 @@ class Watch(TrainerCallback):
 
 
 class StopEarly(TrainerCallback):
-    """Stops where the validation loss has not improved for a while, or a time is over; the checkpoint is written then.
+    """Stops where the validation loss no longer improves, a time is over or an update is reached, with a checkpoint.
 
     Args:
         patience: validations in a row without a new lowest loss.
         seconds: that this run may take; None is no limit.
+        until: the update; None is the last.
     """
 
-    def __init__(self, patience: int, seconds: float | None) -> None:
+    def __init__(self, patience: int, seconds: float | None, until: int | None = None) -> None:
         self._patience, self._seconds = patience, math.inf if seconds is None else seconds
+        self._until = math.inf if until is None else until
         self._start = time.monotonic()
         self.reason: str | None = None
 
@@ -132,8 +134,9 @@ class StopEarly(TrainerCallback):
         over = time.monotonic() - self._start > self._seconds
         if args.world_size > 1:
             over = _agreed(over)
-        if over:
-            self.reason = "its time is over"
+        reached = self._until <= state.global_step < state.max_steps
+        if over or reached:
+            self.reason = "its time is over" if over else f"update {state.global_step} was to be the last"
             control.should_log = control.should_evaluate = control.should_save = True
             control.should_training_stop = True
 
