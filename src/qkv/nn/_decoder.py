@@ -11,7 +11,7 @@ from ..attention import Bias, Causal, Mask
 from ..errors import ArgumentError
 from ._cache import KeyValueCache
 from ._feed_forward import Activation, FeedForward
-from ._from_torch import rename_layer, rename_when_loading
+from ._from_torch import LAYER, LAYER_WITH_SOURCE, rename_layer, rename_when_loading
 from ._multi_head_attention import Extends, KeysValues, MultiHeadAttention
 from ._norms import NormName, NormPlace, Residual, norm_of
 from ._rotary import Rotary
@@ -74,7 +74,7 @@ class DecoderLayer(nn.Module):
         self.around_cross_attention = Residual(dim, norm, norm_place, dropout) if cross else None
         self.feed_forward = FeedForward(dim, hidden, activation=activation, bias=bias, dropout=dropout)
         self.around_feed_forward = Residual(dim, norm, norm_place, dropout)
-        rename_when_loading(self, rename_layer(_WITH_SOURCE if cross else _ALONE))
+        rename_when_loading(self, rename_layer(LAYER_WITH_SOURCE if cross else LAYER))
 
     def forward(
         self,
@@ -116,20 +116,6 @@ class DecoderLayer(nn.Module):
         if cache is not None:
             cache.source = read
         return read
-
-
-_ALONE = {
-    "self_attn": "attention",
-    "linear1": "feed_forward.up",
-    "linear2": "feed_forward.down",
-    "norm1": "around_attention.norm",
-    "norm2": "around_feed_forward.norm",
-}
-_WITH_SOURCE = _ALONE | {
-    "multihead_attn": "cross_attention",
-    "norm2": "around_cross_attention.norm",
-    "norm3": "around_feed_forward.norm",
-}
 
 
 class Decoder(nn.Module):

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from .._typing import Bool, Float
 from ..attention import Bias, Mask
 from ._feed_forward import Activation, FeedForward
-from ._from_torch import rename_layer, rename_when_loading
+from ._from_torch import LAYER, rename_layer, rename_when_loading
 from ._multi_head_attention import MultiHeadAttention
 from ._norms import NormName, NormPlace, Residual, norm_of
 from ._rotary import Rotary
@@ -50,7 +50,7 @@ class EncoderLayer(nn.Module):
         self.feed_forward = FeedForward(dim, hidden, activation=activation, bias=bias, dropout=dropout)
         self.around_attention = Residual(dim, norm, norm_place, dropout)
         self.around_feed_forward = Residual(dim, norm, norm_place, dropout)
-        rename_when_loading(self, rename_layer(_NAMES))
+        rename_when_loading(self, rename_layer(LAYER))
 
     def forward(
         self,
@@ -63,15 +63,6 @@ class EncoderLayer(nn.Module):
         x = self.around_attention(x, lambda inner: self.attention(inner, mask=mask, bias=bias))
         result: Tensor = self.around_feed_forward(x, self.feed_forward)
         return result
-
-
-_NAMES = {
-    "self_attn": "attention",
-    "linear1": "feed_forward.up",
-    "linear2": "feed_forward.down",
-    "norm1": "around_attention.norm",
-    "norm2": "around_feed_forward.norm",
-}
 
 
 class Encoder(nn.Module):

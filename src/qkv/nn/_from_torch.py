@@ -9,6 +9,20 @@ from torch import nn
 
 Hook: TypeAlias = Callable[..., None]
 
+LAYER = {
+    "self_attn": "attention",
+    "linear1": "feed_forward.up",
+    "linear2": "feed_forward.down",
+    "norm1": "around_attention.norm",
+    "norm2": "around_feed_forward.norm",
+}
+"""The parts of a layer without a source: PyTorch's names, and ours."""
+LAYER_WITH_SOURCE = LAYER | {
+    "multihead_attn": "cross_attention",
+    "norm2": "around_cross_attention.norm",
+    "norm3": "around_feed_forward.norm",
+}
+
 
 def split_projections(module: nn.Module, state: dict[str, Any], prefix: str, *_: Any) -> None:
     """Of a `torch.nn.MultiheadAttention`: one matrix for queries, keys and values where their inputs are as wide."""
