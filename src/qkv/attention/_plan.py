@@ -10,6 +10,7 @@ A weight is allowed where ``start <= key < stop`` **and** the residual program (
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any, Literal, TypeAlias
 
@@ -87,78 +88,77 @@ class Plan:
 
     def rows(self, first: int, last: int) -> Plan:
         """The plan of queries ``first <= i < last`` alone, counted from 0; pieces have no dropout."""
-        assert self.dropout == 0
 
-        def cut_mask(step: MaskStep) -> MaskStep:
-            match step:
-                case ("interval", start, stop):
-                    return "interval", cut(start), cut(stop)
-                case ("equal", query_ids, key_ids):
-                    return "equal", cut(query_ids), key_ids
-                case ("array", values):
-                    return "array", values[:, :, first:last]
-                case _:
-                    return step
+        def cut(of_queries: NDArray[np.int32]) -> NDArray[np.int32]:
+            return np.ascontiguousarray(of_queries[:, first:last])
 
-        def cut(rows: NDArray[np.int32]) -> NDArray[np.int32]:
-            return np.ascontiguousarray(rows[:, first:last])
-
-        def cut_bias(term: BiasTerm) -> BiasTerm:
-            match term:
-                case ("alibi", slopes, offset):
-                    return "alibi", slopes, offset + first
-                case ("relative", table, offset):
-                    return "relative", table, offset + first
-                case ("array", values):
-                    return "array", values[:, :, first:last]
-            raise AssertionError(term)
-
-        return replace(
-            self,
-            start=cut(self.start),
-            stop=cut(self.stop),
-            residual=tuple(cut_mask(step) for step in self.residual),
-            bias=tuple(cut_bias(term) for term in self.bias),
-            offset=self.offset + first,
-        )
+        return self._piece(cut, lambda query, key: (cut(query), key), lambda dense: dense[:, :, first:last], first)
 
     def columns(self, first: int, last: int) -> Plan:
         """The plan of keys ``first <= j < last`` alone, counted from 0: how a piece of the keys is computed.
 
         Positions move with the keys, so nothing downstream knows that there are others. Pieces have no dropout.
         """
-        assert self.dropout == 0
 
         def shifted(bound: NDArray[np.int32]) -> NDArray[np.int32]:
             inside: NDArray[np.int32] = np.clip(bound, first, last) - np.int32(first)
             return inside
 
-        def cut_mask(step: MaskStep) -> MaskStep:
+        def cut(query: NDArray[np.int32], key: NDArray[np.int32]) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
+            return query, np.ascontiguousarray(key[:, first:last])
+
+        return self._piece(shifted, cut, lambda dense: dense[..., first:last], -first)
+
+    def _piece(
+        self,
+        bound: Callable[[NDArray[np.int32]], NDArray[np.int32]],
+        ids: Callable[[NDArray[np.int32], NDArray[np.int32]], tuple[NDArray[np.int32], NDArray[np.int32]]],
+        dense: Callable[[Dense], Dense],
+        moved: int,
+    ) -> Plan:
+        """What bounds, ids of queries and keys, and arrays come to in a piece, whose positions have moved."""
+        assert self.dropout == 0
+
+        def of_mask(step: MaskStep) -> MaskStep:
             match step:
                 case ("interval", start, stop):
-                    return "interval", shifted(start), shifted(stop)
+                    return "interval", bound(start), bound(stop)
                 case ("equal", query_ids, key_ids):
-                    return "equal", query_ids, np.ascontiguousarray(key_ids[:, first:last])
+                    return "equal", *ids(query_ids, key_ids)
                 case ("array", values):
-                    return "array", values[..., first:last]
-                case _:
-                    return step
+                    return "array", dense(values)
+            return step
 
-        def cut_bias(term: BiasTerm) -> BiasTerm:
+        def of_bias(term: BiasTerm) -> BiasTerm:
             match term:
                 case ("alibi", slopes, offset):
-                    return "alibi", slopes, offset - first
+                    return "alibi", slopes, offset + moved
                 case ("relative", table, offset):
-                    return "relative", table, offset - first
+                    return "relative", table, offset + moved
                 case ("array", values):
-                    return "array", values[..., first:last]
+                    return "array", dense(values)
             raise AssertionError(term)
 
         return replace(
             self,
-            start=shifted(self.start),
-            stop=shifted(self.stop),
-            residual=tuple(cut_mask(step) for step in self.residual),
-            bias=tuple(cut_bias(term) for term in self.bias),
-            offset=self.offset - first,
+            start=bound(self.start),
+            stop=bound(self.stop),
+            residual=tuple(of_mask(step) for step in self.residual),
+            bias=tuple(of_bias(term) for term in self.bias),
+            offset=self.offset + moved,
         )
+
+    def allowed(self, pushed: Callable[[MaskStep], Any]) -> Any:
+        """Where a query may attend, in the arrays of any library: bounds and program, of what the other steps push."""
+        stack = [pushed(("interval", self.start, self.stop))]
+        for step in self.residual:
+            match step:
+                case ("not",):
+                    stack.append(~stack.pop())
+                case ("and",):
+                    stack.append(stack.pop() & stack.pop())
+                case ("or",):
+                    stack.append(stack.pop() | stack.pop())
+                case _:
+                    stack.append(pushed(step))
+        return stack[0] & stack[1] if len(stack) > 1 else stack[0]

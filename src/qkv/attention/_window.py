@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ._arrays import host
-from ._plan import Plan
+from ._plan import MaskStep, Plan
 
 
 def window_scores(
@@ -62,26 +62,18 @@ def add_bias(scores: NDArray[Any], bias: NDArray[Any]) -> NDArray[Any]:
 def window_mask(plan: Plan, rows: NDArray[np.intp], columns: NDArray[np.intp]) -> NDArray[np.bool_]:
     """Where a query may attend: broadcasts to ``(batch, heads, rows, columns)``."""
 
-    def inside(start: NDArray[np.int32], stop: NDArray[np.int32]) -> NDArray[np.bool_]:
-        within: NDArray[np.bool_] = (start[:, None, rows, None] <= columns) & (columns < stop[:, None, rows, None])
-        return within
-
-    stack = [inside(plan.start, plan.stop)]
-    for step in plan.residual:
+    def pushed(step: MaskStep) -> Any:
         match step:
             case ("interval", start, stop):
-                stack.append(inside(start, stop))
+                return (start[:, None, rows, None] <= columns) & (columns < stop[:, None, rows, None])
             case ("equal", query_ids, key_ids):
-                stack.append(query_ids[:, None, rows, None] == key_ids[:, None, None, columns])
+                return query_ids[:, None, rows, None] == key_ids[:, None, None, columns]
             case ("array", values):
-                stack.append(host(values[:, :, rows[:, None], columns]))
-            case ("not",):
-                stack.append(~stack.pop())
-            case ("and",):
-                stack.append(stack.pop() & stack.pop())
-            case ("or",):
-                stack.append(stack.pop() | stack.pop())
-    return stack[0] & stack[1] if len(stack) > 1 else stack[0]
+                return host(values[:, :, rows[:, None], columns])
+        raise AssertionError(step)
+
+    mask: NDArray[np.bool_] = plan.allowed(pushed)
+    return mask
 
 
 def window_weights(scores: NDArray[Any], lse: NDArray[Any]) -> NDArray[Any]:

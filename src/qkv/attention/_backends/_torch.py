@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from .._dropout import kept
-from .._plan import Plan
+from .._plan import MaskStep, Plan
 from . import DType, Outputs
 from ._chunks import Inputs, chunks, keys_of, piece_of, rows_of
 
@@ -202,25 +202,19 @@ def _without_unseen(keys_or_values: Tensor, masked: Tensor) -> Tensor:
 def _allowed(plan: Plan, column: Tensor, device: torch.device) -> Tensor:
     """Where a query may attend: broadcasts to ``(batch, heads, rows, M)``."""
 
-    def inside(start: Any, stop: Any) -> Tensor:
-        return (_on(device, start)[:, None, :, None] <= column) & (column < _on(device, stop)[:, None, :, None])
-
-    stack = [inside(plan.start, plan.stop)]
-    for step in plan.residual:
+    def pushed(step: MaskStep) -> Tensor:
         match step:
             case ("interval", start, stop):
-                stack.append(inside(start, stop))
+                first, last = (_on(device, bound)[:, None, :, None] for bound in (start, stop))
+                return (first <= column) & (column < last)
             case ("equal", query_ids, key_ids):
-                stack.append(_on(device, query_ids)[:, None, :, None] == _on(device, key_ids)[:, None, None, :])
+                return _on(device, query_ids)[:, None, :, None] == _on(device, key_ids)[:, None, None, :]
             case ("array", values):
-                stack.append(_on(device, values))
-            case ("not",):
-                stack.append(~stack.pop())
-            case ("and",):
-                stack.append(stack.pop() & stack.pop())
-            case ("or",):
-                stack.append(stack.pop() | stack.pop())
-    return stack[0] & stack[1] if len(stack) > 1 else stack[0]
+                return _on(device, values)
+        raise AssertionError(step)
+
+    mask: Tensor = plan.allowed(pushed)
+    return mask
 
 
 def _sink(inputs: Inputs, plan: Plan, scores: Tensor) -> Tensor | None:
