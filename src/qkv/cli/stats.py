@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Annotated, Any, TextIO
 
 import typer
 
-from ..errors import ArgumentError, DependencyError
+from .._optional import imports_for
+from ..errors import ArgumentError
 from ._app import app
 from ._input import open_input
 
@@ -104,11 +105,9 @@ def _save_json(rows: Sequence[Row], path: Path) -> None:
 def _save_parquet(rows: Sequence[Row], path: Path) -> None:
     from qkv._replacing import replacing
 
-    try:
+    with imports_for("--parquet", extra="look"):
         import pyarrow  # type: ignore[import-untyped]
         from pyarrow import parquet
-    except ModuleNotFoundError as error:
-        raise DependencyError(f"--parquet needs {error.name}: pip install 'qkv[look]'") from error
     # A column that no row fills still has its type: the induction score of a text that was not probed.
     columns = {name: [row[name] for row in rows] for name in rows[0]}
     types = {"induction": pyarrow.float64()}

@@ -13,7 +13,8 @@ from collections.abc import Callable
 from types import TracebackType
 from typing import TYPE_CHECKING
 
-from qkv.errors import ArgumentError, DependencyError, ServerError
+from qkv._optional import imports_for
+from qkv.errors import ArgumentError, ServerError
 
 from ._files import page_files
 
@@ -85,12 +86,10 @@ def open_page(
         DependencyError: starlette or uvicorn is missing.
     """
     page_files()  # say so at once where the page is not built
-    try:
+    with imports_for("the page", extra="look"):
         import uvicorn
 
         from ._app import application
-    except ModuleNotFoundError as error:
-        raise DependencyError(f"the page needs {error.name}: pip install 'qkv[look]'") from error
     from qkv.views.answers import Answers
 
     answers = trace if isinstance(trace, Answers) else Answers(trace)

@@ -16,7 +16,8 @@ from typing import IO, Any
 import numpy as np
 import numpy.typing as npt
 
-from ..errors import DependencyError, ModelError
+from .._optional import imports_for
+from ..errors import ModelError
 
 Array = npt.NDArray[Any]
 
@@ -26,6 +27,7 @@ _ATTENTION = {"self_attention": ("self_attn", "qkv"), "attention": ("encoder_att
 _LINEAR = {"ffn/linear_0": "fc1", "ffn/linear_1": "fc2"}
 _SUFFIX = {"gamma": "weight", "beta": "bias", "weight": "weight", "bias": "bias"}
 _TOP = {"embeddings": "embed_tokens", "conv1": "conv1", "conv2": "conv2", "layer_norm": "layer_norm"}
+_TOKENS = {"bos_token_id": 50256, "eos_token_id": 50256, "pad_token_id": 50256, "decoder_start_token_id": 50257}
 
 
 def convert_whisper(source: IO[bytes], settings: dict[str, Any], folder: Path, advance: Callable[[int], None]) -> str:
@@ -37,10 +39,8 @@ def convert_whisper(source: IO[bytes], settings: dict[str, Any], folder: Path, a
         folder: where to.
         advance: called with the bytes read so far.
     """
-    try:
+    with imports_for("reading this model", extra="hf"):
         from safetensors.numpy import save_file
-    except ModuleNotFoundError as error:
-        raise DependencyError(f"reading this model needs {error.name}: pip install 'qkv[hf]'") from error
 
     tensors: dict[str, Array] = {}
     facts: dict[str, int] = {}
@@ -137,19 +137,13 @@ def _config(tensors: dict[str, Array], facts: dict[str, int]) -> dict[str, Any]:
         "max_source_positions": tensors["model.encoder.embed_positions.weight"].shape[0],
         "max_target_positions": tensors["model.decoder.embed_positions.weight"].shape[0],
         "activation_function": "gelu",
-        "bos_token_id": 50256,
-        "eos_token_id": 50256,
-        "pad_token_id": 50256,
-        "decoder_start_token_id": 50257,
+        **_TOKENS,
     }
 
 
 def _generation(settings: dict[str, Any]) -> dict[str, Any]:
     return {
-        "bos_token_id": 50256,
-        "eos_token_id": 50256,
-        "pad_token_id": 50256,
-        "decoder_start_token_id": 50257,
+        **_TOKENS,
         "forced_decoder_ids": [[1, 50362]],
         "no_timestamps_token_id": 50362,
         "is_multilingual": False,

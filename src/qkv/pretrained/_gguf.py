@@ -16,7 +16,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from ..errors import DependencyError, ModelError
+from .._optional import imports_for
+from ..errors import ModelError
 
 if TYPE_CHECKING:
     from gguf import GGUFReader
@@ -38,11 +39,9 @@ _CONTROL = 3  # token type of what is never written in a text: <|im_start|>
 
 def convert_gguf(source: Path, folder: Path, advance: Callable[[int, int], None]) -> str:
     """Write ``config.json``, ``model.safetensors`` and the tokenizer of the GGUF file ``source`` into ``folder``."""
-    try:
+    with imports_for("reading this model", extra="hf"):
         import gguf
         from safetensors.numpy import save_file
-    except ModuleNotFoundError as error:
-        raise DependencyError(f"reading this model needs {error.name}: pip install 'qkv[hf]'") from error
 
     reader = gguf.GGUFReader(source)
     config = _config(reader)

@@ -16,8 +16,9 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any, Literal
 from urllib.parse import urlsplit
 
+from .._optional import imports_for
 from .._quiet import quiet_transformers
-from ..errors import DependencyError, ModelError
+from ..errors import ModelError
 from ._cache import is_installed, model_folder
 from ._catalogue import catalogue, close_names, entry
 from ._distributions import distributed_folder
@@ -127,13 +128,11 @@ def _is_hub_name(name: str) -> bool:
 
 
 def _open(name: str, folder: Path | None, trust_remote_code: bool, dtype: torch.dtype | None) -> Pretrained:
-    try:
+    with imports_for("reading a model", extra="hf"):
         import torch
         import transformers
 
         from .. import models  # which makes them known to AutoConfig
-    except ModuleNotFoundError as error:
-        raise DependencyError(f"reading a model needs {error.name}: pip install 'qkv[hf]'") from error
 
     source = name if folder is None else str(folder)
     options: dict[str, Any] = {

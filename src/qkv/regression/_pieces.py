@@ -12,7 +12,8 @@ from typing import Any, NamedTuple, TypeVar
 import numpy as np
 from sklearn.utils import check_array
 
-from ..errors import ArgumentError, DependencyError
+from .._optional import imports_for
+from ..errors import ArgumentError
 from ._answer import Floats
 from ._limits import check_range, check_weights
 from ._summary import Summary
@@ -92,10 +93,8 @@ def query_blocks(x: Any, names: Sequence[str], features: int) -> Iterator[Any]:
 
 def needs(module: str) -> Any:
     """A module that is there or is asked for."""
-    try:
+    with imports_for("data in pieces", extra="dask"):
         return import_module(module)
-    except ModuleNotFoundError as error:
-        raise DependencyError(f"data in pieces needs {error.name}: pip install 'qkv[dask]'") from error
 
 
 def name_of(x: Any) -> str:

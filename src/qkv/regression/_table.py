@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from .._optional import imports_for
 from ..errors import ArgumentError, DependencyError
 
 if TYPE_CHECKING:
@@ -56,10 +57,8 @@ def read_table(file: Path) -> pandas.DataFrame:
         ArgumentError: there is no such file, it is of another format, or it cannot be read.
         DependencyError: where pandas, or pyarrow for Parquet, is not installed.
     """
-    try:
+    with imports_for("reading tables", extra="regression"):
         import pandas
-    except ModuleNotFoundError as error:
-        raise DependencyError(f"reading tables needs {error.name}: pip install 'qkv[regression]'") from error
 
     suffixes = [suffix.lower() for suffix in file.suffixes]
     kind = suffixes[-2] if suffixes[-1:] in ([".gz"], [".bz2"], [".xz"]) and len(suffixes) > 1 else file.suffix.lower()
