@@ -26,6 +26,7 @@ import torch
 from qkv.bench.equal_models import equal_model
 from qkv.models import Translator, TranslatorConfig
 from qkv.training import SIZES
+from qkv.training._sizes import of_size
 
 Texts = list[list[int]]
 Writer = Callable[[Texts, int, int], Texts]
@@ -106,16 +107,7 @@ def _model(chosen: argparse.Namespace) -> Translator:
     if chosen.model:
         return Translator.from_pretrained(chosen.model).eval()
     torch.manual_seed(0)
-    width, heads, encoder, decoder = SIZES[chosen.size]
-    config = TranslatorConfig(
-        vocab_size=8000,
-        hidden_size=width,
-        intermediate_size=4 * width,
-        encoder_layers=encoder,
-        decoder_layers=decoder,
-        num_attention_heads=heads,
-        norm_place=chosen.norm_place,
-    )
+    config = TranslatorConfig(vocab_size=8000, **of_size(chosen.size), norm_place=chosen.norm_place)
     model = Translator(config).eval()
     with torch.no_grad():  # texts that end at different lengths, as real ones do
         model.get_input_embeddings().weight[config.eos_token_id] *= 3

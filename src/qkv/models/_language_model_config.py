@@ -62,9 +62,7 @@ class LanguageModelConfig(PretrainedConfig):  # type: ignore[no-untyped-call]
         self.dropout = dropout
         self.bias = bias
         self.use_cache = use_cache
-        self.is_decoder = True
-        others.pop("is_decoder", None)
+        others["is_decoder"] = True
         for name, token in (("pad_token_id", 0), ("bos_token_id", 1), ("eos_token_id", 2)):
             others.setdefault(name, token)
         super().__init__(**others)
-        self.is_decoder = True

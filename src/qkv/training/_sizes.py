@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ._settings import SIZES, Settings
 
@@ -10,18 +10,25 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
 
+def of_size(size: str) -> dict[str, Any]:
+    """A name in `SIZES`, in the words of a `qkv.models.TranslatorConfig`."""
+    width, heads, encoder, decoder = SIZES[size]
+    return {
+        "hidden_size": width,
+        "intermediate_size": 4 * width,
+        "encoder_layers": encoder,
+        "decoder_layers": decoder,
+        "num_attention_heads": heads,
+    }
+
+
 def new_translator(tokenizer: PreTrainedTokenizerFast, settings: Settings) -> PreTrainedModel:
     """A `qkv.models.Translator` of ``settings.size`` with fresh weights, for this tokenizer."""
     from ..models import Translator, TranslatorConfig
 
-    width, heads, encoder, decoder = SIZES[settings.size]
     config = TranslatorConfig(
         vocab_size=len(tokenizer),
-        hidden_size=width,
-        intermediate_size=4 * width,
-        encoder_layers=encoder,
-        decoder_layers=decoder,
-        num_attention_heads=heads,
+        **of_size(settings.size),
         dropout=settings.dropout,
         pad_token_id=tokenizer.pad_token_id,
         bos_token_id=tokenizer.bos_token_id,
