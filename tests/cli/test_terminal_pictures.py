@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import re
 
 import pytest
 from rich.cells import cell_len
@@ -10,9 +11,10 @@ from rich.console import Console
 
 from qkv.cli._grid import Grid, print_grids
 from qkv.cli._summary import _excerpts, print_summary, visible
+from qkv.cli._terminal import palette
 from qkv.trace import MaskStructure, Sequence, Token, Trace
 from qkv.views.answers import Answers
-from random_trace import Shape, record, tokens, trace
+from random_trace import WORDS, Shape, record, tokens, trace
 
 
 def screen(colour: bool = False, width: int = 80) -> Console:
@@ -111,6 +113,62 @@ def test_summary_of_three_stacks() -> None:
     text = summary(trace(layers, kind="encoder-decoder"))
     assert "encoder 1 layer × 4 heads · decoder 1 layer × 4 heads · cross 1 layer × 4 heads" in text.replace("\n", " ")
     assert "12 tokens and 7 tokens" in text.replace("\n", " ")
+
+
+WRITTEN = [Token(0, "<s>", special=True), Token(1, "Un", word=0), Token(2, "chat", space=True, word=1)]
+WRITTEN += [Token(3, "on", word=1), Token(4, ".", word=2)]
+
+
+def translation(*stacks: str) -> Trace:
+    made = {
+        "encoder": record(Shape(12, 12), spread=9.0),
+        "decoder": record(Shape(5, 5), part="decoder-target", mask=MaskStructure(causal=True)),
+        "cross": record(Shape(5, 12), kind="cross", part="decoder-target"),
+    }
+    found = trace([made[name] for name in stacks], kind="encoder-decoder")
+    sides = {"input": tokens(12, special_ends=True), "target": WRITTEN}
+    return Trace(found.model, [Sequence(sides, found.attentions)])  # type: ignore[arg-type]
+
+
+def test_what_was_written_is_a_line_over_what_is_read() -> None:
+    lines = summary(translation("cross")).splitlines()
+    place = lines.index("written: Un chaton.")
+    assert lines[place - 1].startswith("Layer 0 · head ")
+    assert lines[place + 1].startswith("[CLS] quick brown")
+
+
+def test_what_was_written_is_there_when_the_input_reads_itself() -> None:
+    traced = translation("encoder", "cross")
+    assert Answers(traced).overview()["opening"]["stack"] == "encoder"
+    assert summary(traced).count("written: Un chaton.") == 1
+
+
+def test_the_query_has_its_colour_where_it_was_written() -> None:
+    answers = Answers(translation("cross"))
+    answers.overview()["opening"]["query"] = 2
+    console = screen(colour=True)
+    print_summary(console, answers, 0)
+    (line,) = [line for line in drawn(console) if "written: " in line]
+    blue = "\x1b[1;38;2;{};{};{}m".format(*bytes.fromhex(palette().query[1:]))
+    assert f"Un {blue}chat\x1b[0mon." in line
+
+
+def test_a_long_writing_is_excerpted_about_its_query() -> None:
+    traced = trace([record(Shape(400, 12), kind="cross", part="decoder-target")])
+    answers = Answers(traced)
+    answers.overview()["opening"]["query"] = 200
+    console = screen()
+    print_summary(console, answers, 0)
+    text = " ".join(drawn(console))
+    (written,) = re.findall(r"written: … (.*?) …", text)
+    assert len(written.split()) == 49
+    assert written.split()[24] == WORDS[200 % len(WORDS)]
+
+
+def test_nothing_written_is_no_line() -> None:
+    traced = trace([record(Shape(5, 12), kind="cross", part="decoder-target")])
+    sides = {**traced.sequences[0].sides, "target": [Token(-1, "")] * 5}
+    assert "written" not in summary(Trace(traced.model, [Sequence(sides, traced.attentions)]))
 
 
 def test_summary_without_links() -> None:

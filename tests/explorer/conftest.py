@@ -47,6 +47,12 @@ def wide_trace() -> Trace:
     return trace([record(Shape(1300, 1300), part="decoder", mask=MaskStructure(causal=True))], kind="decoder")
 
 
+@pytest.fixture(scope="module")
+def translation_trace() -> Trace:
+    cross = record(Shape(7, 9), kind="cross", part="decoder-target")
+    return trace([record(Shape(9, 9)), cross], kind="encoder-decoder")
+
+
 @pytest.fixture
 def page(small_trace: Trace) -> Iterator[Page]:
     with open_page(small_trace, browser=False, block=False) as opened:

@@ -74,6 +74,18 @@ def test_it_holds_every_weight(small_trace: Trace, tmp_path: Path) -> None:
         )
 
 
+def test_it_holds_the_alignment_by_all_heads(translation_trace: Trace, tmp_path: Path) -> None:
+    data = embedded(save_html(translation_trace, tmp_path / "page.html", layers=[0], heads=[1]))
+    check(data, contract.Embedded)
+    mean = dense(translation_trace.attentions[1]).weights.mean(0)
+    words = data["alignment"]["words"]
+    assert [one["start"] for one in words] == list(range(1, 7))
+    for one in words:
+        row = mean[one["start"] - 1, 1:8]  # what stands at both ends is special
+        assert one["read_start"] == 1 + row.argmax()
+        assert one["weight"] == pytest.approx(row.max(), abs=1e-5)
+
+
 def test_nothing_is_fetched(small_trace: Trace, tmp_path: Path) -> None:
     page = Elements(save_html(small_trace, tmp_path / "page.html").read_text("utf-8"))
     for _, attrs in page.found:

@@ -66,6 +66,18 @@ def test_json_answers_keep_the_contract(page: Page, question: str, declared: Any
     check(json.loads(body), declared)
 
 
+def test_alignment_keeps_the_contract(translation_trace: Trace) -> None:
+    with open_page(translation_trace, browser=False, block=False) as page:
+        status, _, body = get(page, "api/alignment?rows=2:5")
+        assert status == 200
+        answer = json.loads(body)
+        check(answer, contract.Alignment)
+        assert (answer["row_start"], answer["row_stop"]) == (2, 5)
+        assert [(word["start"], word["stop"]) for word in answer["words"]] == [(2, 3), (3, 4), (4, 5)]
+        status, _, body = get(page, "api/alignment?rows=2:8")
+        assert (status, json.loads(body)["error"]) == (400, "rows: expected start < stop within 0 and 7, got 2:8")
+
+
 @pytest.mark.parametrize(
     ("question", "declared", "shape"),
     [
@@ -104,6 +116,7 @@ def test_binary_answers_keep_the_contract(page: Page, question: str, declared: A
         ("head?stack=encoder&layer=1&head=2", 404, "stack 'encoder' is not in this trace; it holds decoder"),
         ("head?stack=decoder&layer=7&head=2", 404, "layer 7 of the decoder is not in this trace; it holds layers 0, 1"),
         ("derivation?stack=decoder&layer=7", 404, "layer 7 of the decoder is not in this trace"),
+        ("alignment?rows=0:3", 404, "stack 'cross' is not in this trace; it holds decoder"),
         ("nothing", 404, "there is no such page"),
     ],
 )

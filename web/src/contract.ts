@@ -15,6 +15,7 @@
  *     window?stack=&layer=&head=&rows=a:b&columns=c:d&side=512    Window, binary; at most side cells on each axis
  *     derivation?stack=&layer=                                    Derivation
  *     predictions?position=                                       Predictions
+ *     alignment?rows=a:b                                          Alignment
  *
  * ``layer`` and ``head`` are the model's own indices, as in ``Stack.layers`` and ``Stack.heads``. JSON answers are the
  * classes below. A binary answer carries its class as JSON in the header ``x-qkv-header``, and little-endian float32 in
@@ -227,6 +228,32 @@ export interface Predictions {
   candidates: Candidate[];
 }
 
+/** A written word, and the word of the input that is read most while it is written. */
+export interface AlignedWord {
+  /** The written word's first token. */
+  start: number;
+  /** One past its last token. */
+  stop: number;
+  /** The first token of the word that is read. */
+  read_start: number;
+  /** One past its last token. */
+  read_stop: number;
+  /** On the word that is read: mean over all layers and heads, whatever is shown of them. */
+  weight: number;
+}
+
+/**
+ * Where the written words that begin within some rows come from, by cross-attention.
+ *
+ * Words have a letter or a digit; an input without any (a sound, a picture) aligns none. Of a long text ask for the
+ * rows that are seen.
+ */
+export interface Alignment {
+  row_start: number;
+  row_stop: number;
+  words: AlignedWord[];
+}
+
 /** One layer of a stack inside a self-contained page. Arrays are base64 of little-endian float32. */
 export interface EmbeddedLayer {
   layer: number;
@@ -262,6 +289,8 @@ export interface Embedded {
   thumbnails: EmbeddedThumbnails[];
   derivations: Derivation[];
   predictions: Predictions[];
+  /** Of the whole target; None without cross-attention. */
+  alignment: Alignment | null;
   /** By stack name, in the order of the stack's ``layers``. */
   layers: Record<string, EmbeddedLayer[]>;
 }

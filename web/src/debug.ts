@@ -46,6 +46,10 @@ export function exposeDebugHook({ explorer, map }: Page): void {
     get predictions() {
       return explorer.predictions.answer.peek()?.value ?? null;
     },
+    /** Written words and where they came from, as far as they were seen. */
+    get aligned() {
+      return explorer.aligned.known.peek().flatMap((alignment) => alignment.words);
+    },
     get painted() {
       return last;
     },
@@ -69,6 +73,7 @@ export function exposeDebugHook({ explorer, map }: Page): void {
         explorer.whole,
         explorer.derivation,
         explorer.predictions,
+        explorer.aligned.block,
         map.detail,
       ];
       return (

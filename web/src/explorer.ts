@@ -5,6 +5,7 @@
  */
 
 import { type ReadonlySignal, type Signal, batch, computed, effect, signal } from "@preact/signals";
+import { type Aligned, createAligned } from "./aligned";
 import type {
   Derivation,
   Head,
@@ -60,6 +61,7 @@ export interface Explorer {
   readonly whole: Resource<WindowQuestion, Values<Window>>;
   readonly derivation: Resource<{ stack: StackName; layer: number }, Derivation>;
   readonly predictions: Resource<number, Predictions>;
+  readonly aligned: Aligned;
   readonly thumbnails: ReadonlyMap<StackName, Resource<StackName, Values<Thumbnails>>>;
 
   /** The weights of `query`'s row, as soon as they are known: from the map where it is exact, else asked for. */
@@ -147,6 +149,7 @@ export function createExplorer(overview: Overview, source: Source, opening: Sele
     overview.predicts && stack.value.name === "decoder" ? selection.value.query : null,
   );
   const predictions = resource(predictionsQuestion, (position) => source.predictions(position));
+  const aligned = createAligned(overview, source);
   const thumbnails = new Map(
     overview.stacks.map(
       ({ name }) => [name, resource(signal<StackName | null>(name), (asked) => source.thumbnails(asked))] as const,
@@ -224,6 +227,7 @@ export function createExplorer(overview: Overview, source: Source, opening: Sele
     whole,
     derivation,
     predictions,
+    aligned,
     thumbnails,
     weights,
     select,

@@ -5,7 +5,7 @@ import type { Token } from "./contract";
 const MARKS: Record<string, string> = { "\n": "↵", "\t": "⇥", " ": "␣" };
 
 /** What stands for a token outside running text: never empty, no line breaks. */
-export function label(token: Token | undefined, longest = 24): string {
+export function label(token: Pick<Token, "text"> | undefined, longest = 24): string {
   const text = token?.text ?? "";
   const visible =
     text.trim() === "" ? [...text].map((mark) => MARKS[mark] ?? "·").join("") || "·" : text.replace(/\s+/g, " ").trim();

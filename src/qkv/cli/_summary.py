@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING
 
 from rich.console import Console
@@ -79,20 +79,16 @@ def _print_reading(screen: Console, answers: Answers, opening: Selection) -> Non
     query = _name(queries, opening["query"])
     where = f"Layer {opening['layer']} · head {opening['head']}: what "
     screen.print(Text.assemble((where, colours.quiet), (query, f"bold {colours.query}"), (" reads", colours.quiet)))
-    line = Text()
-    for start, stop in _excerpts(len(keys), opening["query"] if own else opening["key"], opening["key"]):
-        line.append("… " if start and not line else "", style=colours.quiet)
-        for position in range(start, stop):
-            token = keys[position]
-            # A special token is no part of the text: it stands apart from it.
-            apart = token["space"] or token["special"] or keys[position - 1]["special"]
-            line.append(" " if apart and position > start else "")
-            shown = ink(visible(token["text"]), row["weights"][position])
-            if own and position == opening["query"]:
-                shown.stylize("underline")
-            line.append_text(shown)
-        line.append(" … " if stop < len(keys) else "", style=colours.quiet)
-    screen.print(line)
+    if not own:
+        _print_written(screen, queries, opening["query"])
+
+    def inked(position: int) -> Text:
+        shown = ink(visible(keys[position]["text"]), row["weights"][position])
+        if own and position == opening["query"]:
+            shown.stylize("underline")
+        return shown
+
+    screen.print(_line(keys, _excerpts(len(keys), opening["query"] if own else opening["key"], opening["key"]), inked))
     reads = Text()
     for link in row["links"][:_READS]:
         if link["weight"] < _LEAST_SHOWN:
@@ -101,6 +97,40 @@ def _print_reading(screen: Console, answers: Answers, opening: Selection) -> Non
         reads.append(_name(keys, link["key"]), style=colours.key)
         reads.append(f" {link['weight']:.2f}")
     screen.print(reads)
+    if opening["stack"] == "encoder" and "cross" in answers.stacks:
+        _print_written(screen, _sides(answers, "cross")[0])
+
+
+def _print_written(screen: Console, tokens: list[Token], query: int | None = None) -> None:
+    """What the model wrote, as a line; without special tokens, unless one is the query."""
+    colours = palette()
+    kept = [position for position, token in enumerate(tokens) if position == query or not token["special"]]
+    if not any(tokens[position]["text"] for position in kept):
+        return
+    at = kept.index(query) if query in kept else 0
+
+    def marked(position: int) -> Text:
+        asks = kept[position] == query
+        return Text(visible(tokens[kept[position]]["text"]), f"bold {colours.query}" if asks else "")
+
+    line = _line([tokens[position] for position in kept], _excerpts(len(kept), at, at), marked)
+    screen.print(Text.assemble(("written: ", colours.quiet), line))
+
+
+def _line(tokens: list[Token], parts: Iterable[tuple[int, int]], shown: Callable[[int], Text]) -> Text:
+    """These parts of a text as running text, each token as ``shown`` draws it."""
+    quiet = palette().quiet
+    line = Text()
+    for start, stop in parts:
+        line.append("… " if start and not line else "", style=quiet)
+        for position in range(start, stop):
+            token = tokens[position]
+            # A special token is no part of the text: it stands apart from it.
+            apart = token["space"] or token["special"] or tokens[position - 1]["special"]
+            line.append(" " if apart and position > start else "")
+            line.append_text(shown(position))
+        line.append(" … " if stop < len(tokens) else "", style=quiet)
+    return line
 
 
 def _print_heads(screen: Console, stack: Stack, named: bool) -> None:
@@ -179,13 +209,10 @@ def _print_links(screen: Console, answers: Answers, opening: Selection, top: int
 
 def _print_alignment(screen: Console, answers: Answers) -> None:
     """Where the written words come from; of texts that are printed whole."""
-    from qkv.views.alignment import alignment
-
-    cross = answers.stacks.get("cross")
-    if cross is None:
+    if "cross" not in answers.stacks:
         return
     written, read = _sides(answers, "cross")
-    if max(len(written), len(read)) > _WHOLE or not (found := alignment(cross, written, read)):
+    if max(len(written), len(read)) > _WHOLE or not (found := answers.alignment()["words"]):
         return
     colours = palette()
     screen.print()
@@ -195,10 +222,10 @@ def _print_alignment(screen: Console, answers: Answers) -> None:
         table.add_column(no_wrap=True, max_width=24, overflow="ellipsis", justify=justify)
     for one in found:
         table.add_row(
-            Text(visible(one.written), style=colours.query),
-            Text.assemble(("← ", colours.quiet), (visible(one.read), colours.key)),
-            ink_bar(one.weight, 20),
-            f"{one.weight:.2f}",
+            Text(_joined(written[one["start"] : one["stop"]]), style=colours.query),
+            Text.assemble(("← ", colours.quiet), (_joined(read[one["read_start"] : one["read_stop"]]), colours.key)),
+            ink_bar(one["weight"], 20),
+            f"{one['weight']:.2f}",
         )
     screen.print(table)
     screen.print(Text("Mean over all layers and heads, while the word is written.", style=colours.quiet))
@@ -235,6 +262,11 @@ def _name(tokens: list[Token], position: int) -> str:
     """A token's text; its position where it has none to show (an image patch)."""
     text = visible(tokens[position]["text"]) if position < len(tokens) else ""
     return text if text.strip() else f"#{position}"
+
+
+def _joined(pieces: list[Token]) -> str:
+    """The word that they are pieces of."""
+    return visible("".join(piece["text"] for piece in pieces))
 
 
 def visible(text: str) -> str:

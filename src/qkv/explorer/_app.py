@@ -36,6 +36,7 @@ def application(answers: Answers, *, token: str, port: int) -> ASGIApp:
         Route("/api/window", _binary(_window(answers))),
         Route("/api/derivation", _json(lambda ask: answers.derivation(ask.text("stack"), ask.number("layer")))),
         Route("/api/predictions", _json(lambda ask: answers.predictions(ask.number("position")))),
+        Route("/api/alignment", _json(lambda ask: answers.alignment(ask.range("rows")))),
         Route("/{path:path}", _file),
     ]
     app = Starlette(

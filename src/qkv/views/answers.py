@@ -17,7 +17,20 @@ from numpy.typing import NDArray
 from qkv.errors import ArgumentError, TraceError
 from qkv.trace import Sequence, Trace
 
-from .contract import Derivation, Embedded, Head, Overview, Pair, Predictions, Row, StackName, Thumbnails, Window
+from .alignment import alignment
+from .contract import (
+    Alignment,
+    Derivation,
+    Embedded,
+    Head,
+    Overview,
+    Pair,
+    Predictions,
+    Row,
+    StackName,
+    Thumbnails,
+    Window,
+)
 from .derivation import derivation
 from .embedded import embedded_layer, embedded_size, embedded_thumbnails
 from .head import head as head_view
@@ -142,6 +155,11 @@ class Answers:
         """Return the likeliest next tokens after one position."""
         return predictions(self.sequence, position)
 
+    def alignment(self, rows: tuple[int, int] | None = None) -> Alignment:
+        """Return the words that written ones came from, by every layer and head of the trace, whatever is shown."""
+        stack_of(self.stacks, "cross")  # where none is shown, nothing is aligned
+        return alignment(stacks(self.sequence)["cross"], rows)
+
     def embedded(self) -> Embedded:
         """Return all of it at once, for a self-contained page."""
         return Embedded(
@@ -151,6 +169,7 @@ class Answers:
                 self.derivation(name, layer) for name, stack in self.stacks.items() for layer in stack.records
             ],
             predictions=[self.predictions(position) for position in range(len(self.sequence.predictions or []))],
+            alignment=self.alignment() if "cross" in self.stacks else None,
             layers={
                 name: [
                     embedded_layer(record, self._survey(name, layer), stack.heads)

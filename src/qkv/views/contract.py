@@ -13,6 +13,7 @@ The server answers below the page's own address (the token is part of it), ``GET
     window?stack=&layer=&head=&rows=a:b&columns=c:d&side=512    Window, binary; at most side cells on each axis
     derivation?stack=&layer=                                    Derivation
     predictions?position=                                       Predictions
+    alignment?rows=a:b                                          Alignment
 
 ``layer`` and ``head`` are the model's own indices, as in ``Stack.layers`` and ``Stack.heads``. JSON answers are the
 classes below. A binary answer carries its class as JSON in the header ``x-qkv-header``, and little-endian float32 in
@@ -253,6 +254,33 @@ class Predictions(TypedDict):
     candidates: list[Candidate]
 
 
+class AlignedWord(TypedDict):
+    """A written word, and the word of the input that is read most while it is written."""
+
+    start: int
+    """The written word's first token."""
+    stop: int
+    """One past its last token."""
+    read_start: int
+    """The first token of the word that is read."""
+    read_stop: int
+    """One past its last token."""
+    weight: float
+    """On the word that is read: mean over all layers and heads, whatever is shown of them."""
+
+
+class Alignment(TypedDict):
+    """Where the written words that begin within some rows come from, by cross-attention.
+
+    Words have a letter or a digit; an input without any (a sound, a picture) aligns none. Of a long text ask for the
+    rows that are seen.
+    """
+
+    row_start: int
+    row_stop: int
+    words: list[AlignedWord]
+
+
 class EmbeddedLayer(TypedDict):
     """One layer of a stack inside a self-contained page. Arrays are base64 of little-endian float32."""
 
@@ -290,6 +318,8 @@ class Embedded(TypedDict):
     thumbnails: list[EmbeddedThumbnails]
     derivations: list[Derivation]
     predictions: list[Predictions]
+    alignment: Alignment | None
+    """Of the whole target; None without cross-attention."""
     layers: dict[str, list[EmbeddedLayer]]
     """By stack name, in the order of the stack's ``layers``."""
 

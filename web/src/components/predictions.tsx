@@ -19,7 +19,7 @@ export function NextTokens() {
       <ol>
         {answer.value.candidates.map((candidate, index) => (
           <li key={index}>
-            <span class="candidate">{label({ ...candidate, special: false, generated: false, word: 0 })}</span>
+            <span class="candidate">{label(candidate)}</span>
             <span class="bar ink" style={{ width: `${Math.max(1, (90 * candidate.probability) / most)}px` }} />
             <span class="number">{percent(candidate.probability)}</span>
           </li>

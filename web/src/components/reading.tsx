@@ -1,5 +1,6 @@
 /** The text itself, on top: ask a word, and the others take the ink of the weight with which it reads them. */
 
+import { aligns } from "../aligned";
 import { usePage } from "../context";
 import type { Overview, Side } from "../contract";
 import { Say, say } from "../i18n/language";
@@ -37,8 +38,21 @@ export function Reading() {
         <>
           <p class="side-name note">
             <Say of="readingQueries" side={sideName(querySide)} />
+            {explorer.aligned.known.value.some(({ words }) => words.length > 0) && (
+              <>
+                {" · "}
+                <Say of="readingGloss" />
+              </>
+            )}
           </p>
-          <TextPane key={`${querySide.name} asks`} side={querySide} asks reads={false} long={long} />
+          <TextPane
+            key={`${querySide.name} asks`}
+            side={querySide}
+            asks
+            reads={false}
+            long={long}
+            glossedBy={aligns(explorer.overview) ? keySide : null}
+          />
           <p class="side-name note">
             <Say of="readingKeys" side={sideName(keySide)} />
           </p>

@@ -11,8 +11,11 @@ import { usePage } from "../context";
 import type { Side, Token } from "../contract";
 import { painted } from "../debug";
 import { INK_POWER, type Palette, css, inkColour, inkOf, readableOn } from "../draw/ink";
+import type { Span } from "../source/source";
 import { palette } from "../theme";
+import { GlossedTokens, followSeen, writeGlosses } from "./gloss";
 import { found } from "./search";
+import { TokenSpan } from "./token";
 
 export const INK_LEVELS = 48;
 
@@ -23,12 +26,18 @@ interface Props {
   /** Its words are read: they take ink. */
   reads: boolean;
   long: boolean;
+  /** The text whose words stand beneath the ones that were written; null for none. */
+  glossedBy?: Side | null;
 }
 
-export function TextPane({ side, asks, reads, long }: Props) {
+export function TextPane({ side, asks, reads, long, glossedBy = null }: Props) {
   const { explorer } = usePage();
   const pane = useRef<HTMLDivElement>(null);
-  const words = useMemo(() => <Tokens tokens={side.tokens} />, [side]);
+  const glossed = glossedBy !== null;
+  const words = useMemo(
+    () => (glossed ? <GlossedTokens tokens={side.tokens} /> : <Tokens tokens={side.tokens} />),
+    [side, glossed],
+  );
 
   useEffect(() => {
     const spans = [...pane.current!.querySelectorAll<HTMLElement>("[data-i]")];
@@ -50,14 +59,22 @@ export function TextPane({ side, asks, reads, long }: Props) {
         }
         painted(row.query, row.weights);
       }),
-      asks ? mark(spans, "is-query", () => explorer.query.value) : () => {},
+      asks ? mark(spans, "is-query", () => one(explorer.query.value)) : () => {},
       reads
         ? mark(spans, "is-key", () =>
             explorer.pointed.value.query === null || explorer.pointed.value.key !== null
-              ? (explorer.pointed.value.key ?? explorer.selection.value.key)
+              ? one(explorer.pointed.value.key ?? explorer.selection.value.key)
               : null,
           )
         : () => {},
+      reads && !asks
+        ? mark(spans, "is-aligned", () => {
+            const word = explorer.aligned.at(explorer.query.value);
+            return word && [word.read_start, word.read_stop];
+          })
+        : () => {},
+      glossedBy !== null ? writeGlosses(pane.current!, explorer.aligned, glossedBy) : () => {},
+      glossedBy !== null ? followSeen(pane.current!, spans, long, explorer.aligned) : () => {},
       effect(() => {
         const result = found.value;
         if (result === null || result.side !== side.name) return;
@@ -73,11 +90,11 @@ export function TextPane({ side, asks, reads, long }: Props) {
       }),
     ];
     return () => stops.forEach((stop) => stop());
-  }, [side, asks, reads, long]);
+  }, [side, asks, reads, long, glossedBy]);
 
   const at = (event: Event) => {
-    const index = (event.target as HTMLElement).closest<HTMLElement>("[data-i]")?.dataset.i;
-    return index === undefined ? null : Number(index);
+    const { i, word } = (event.target as HTMLElement).closest<HTMLElement>("[data-i], .word")?.dataset ?? {};
+    return i !== undefined ? Number(i) : word !== undefined ? Number(word) : null;
   };
   return (
     <div
@@ -109,15 +126,19 @@ function inkLevels(of: Palette): { background: string; color: string }[] {
   });
 }
 
-/** Keep a class on the one span that a signal names. */
-function mark(spans: readonly HTMLElement[], name: string, index: () => number | null): () => void {
-  let before: HTMLElement | undefined;
+/** Keep a class on the tokens that a signal names. */
+function mark(spans: readonly HTMLElement[], name: string, tokens: () => Span | null): () => void {
+  let before: readonly HTMLElement[] = [];
   return effect(() => {
-    const now = index();
-    before?.classList.remove(name);
-    before = now === null ? undefined : spans[now];
-    before?.classList.add(name);
+    const now = tokens();
+    for (const span of before) span.classList.remove(name);
+    before = now === null ? [] : spans.slice(...now);
+    for (const span of before) span.classList.add(name);
   });
+}
+
+function one(token: number): Span {
+  return [token, token + 1];
 }
 
 /** Scroll the pane, and only the pane, until a word is in it. */
@@ -130,23 +151,12 @@ function bring(span: HTMLElement, pane: HTMLElement): void {
 function Tokens({ tokens }: { tokens: readonly Token[] }) {
   return (
     <>
-      {tokens.map((token, index) => {
-        const breaks = token.text.includes("\n");
-        return (
-          <>
-            {token.space && index > 0 ? " " : null}
-            <span class={tokenClass(token, tokens[index - 1])} data-i={index}>
-              {breaks ? token.text.replaceAll("\n", "↵") : token.text}
-            </span>
-            {breaks ? <br /> : null}
-          </>
-        );
-      })}
+      {tokens.map((token, index) => (
+        <>
+          {token.space && index > 0 ? " " : null}
+          <TokenSpan token={token} before={tokens[index - 1]} index={index} />
+        </>
+      ))}
     </>
   );
-}
-
-function tokenClass(token: Token, before: Token | undefined): string {
-  const piece = !token.space && before !== undefined && token.word >= 0 && token.word === before.word;
-  return `token${token.special ? " special" : ""}${token.generated ? " generated" : ""}${piece ? " piece" : ""}`;
 }

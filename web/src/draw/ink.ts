@@ -96,6 +96,11 @@ export function inkColour(weight: number, palette: Palette): RGB {
   return mix(parseHex(palette.paper), parseHex(palette.weight), inkOf(weight));
 }
 
+/** The colour of the word that another one came from, on paper: a weak one has less of the key's colour, not less contrast. */
+export function glossColour(weight: number, palette: Palette): RGB {
+  return mix(parseHex(palette.soft), parseHex(palette.keyText), inkOf(weight));
+}
+
 /** The better readable of text and paper on a background. */
 export function readableOn(background: RGB, palette: Palette): string {
   const text = contrast(parseHex(palette.text), background);

@@ -34,6 +34,8 @@ export const en = {
   readingGenerated: "Dotted: written by the model.",
   readingQueries: "{side}: [q:ask a word here]",
   readingKeys: "{side}: [k:what it reads]",
+  readingGloss:
+    "beneath: [k:the word of the input] read most while it was written, mean of all layers and heads; greyer is weaker.",
   sideInput: "Input",
   sideTarget: "Target",
   text: "The text",

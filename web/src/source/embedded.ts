@@ -6,6 +6,7 @@
  */
 
 import type {
+  Alignment,
   Derivation,
   Embedded,
   EmbeddedLayer,
@@ -170,6 +171,12 @@ export class EmbeddedSource implements Source {
     const found = this.data.predictions.find((predictions) => predictions.position === position);
     if (found === undefined) throw new AnswerError(`this page holds no predictions after position ${position}`);
     return found;
+  }
+
+  async alignment([start, stop]: Span): Promise<Alignment> {
+    if (this.data.alignment === null) throw new AnswerError("this page holds no cross-attention");
+    const words = this.data.alignment.words.filter((word) => start <= word.start && word.start < stop);
+    return { row_start: start, row_stop: stop, words };
   }
 
   private place(name: HeadName): Place {

@@ -1,6 +1,7 @@
 /** Asks the local server, below the page's own address. */
 
 import type {
+  Alignment,
   Derivation,
   Head,
   Overview,
@@ -56,6 +57,10 @@ export class ServerSource implements Source {
 
   predictions(position: number): Promise<Predictions> {
     return this.json("predictions", { position });
+  }
+
+  alignment(rows: Span): Promise<Alignment> {
+    return this.json("alignment", { rows: rows.join(":") });
   }
 
   private json<T>(route: string, query: Record<string, string | number> = {}): Promise<T> {

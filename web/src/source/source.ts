@@ -1,6 +1,6 @@
 /** Where answers come from: a server, or the page itself. Both give the same ones. */
 
-import type { Derivation, Head, Overview, Pair, Predictions, Row, StackName, Thumbnails, Window } from "../contract";
+import type { Alignment, Derivation, Head, Overview, Pair, Predictions, Row, StackName, Thumbnails, Window } from "../contract";
 
 /** A header of the contract and the numbers that follow it. */
 export interface Values<Header> {
@@ -26,6 +26,8 @@ export interface Source {
   window(head: HeadName, rows: Span, columns: Span, side: number): Promise<Values<Window>>;
   derivation(stack: StackName, layer: number): Promise<Derivation>;
   predictions(position: number): Promise<Predictions>;
+  /** Of the written words that begin within these rows. */
+  alignment(rows: Span): Promise<Alignment>;
 }
 
 /** The question was understood and has no answer; `message` is the server's own. */
