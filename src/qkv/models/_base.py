@@ -1,4 +1,4 @@
-"""What all our models share as Hugging Face models: how fresh weights are drawn."""
+"""What all our models share as Hugging Face models: how fresh weights are drawn, and when attention's are returned."""
 
 from __future__ import annotations
 
@@ -12,6 +12,10 @@ class QkvModel(PreTrainedModel):  # type: ignore[no-untyped-call]
     """A `PreTrainedModel` whose attention is computed by qkv, whatever ``attn_implementation`` is."""
 
     accepts_loss_kwargs = True  # num_items_in_batch is honoured: accumulated gradients are those of the whole batch
+
+    def _returns_weights(self, asked: bool | None) -> bool:
+        """Whether a forward pass returns attention's weights: as it is asked to, or as the configuration says."""
+        return bool(self.config.output_attentions if asked is None else asked)
 
     def _init_weights(self, module: nn.Module) -> None:
         """Linear maps after Glorot and Bengio (2010), embeddings narrow; tables that are computed, anew.

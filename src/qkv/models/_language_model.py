@@ -123,8 +123,7 @@ class LanguageModel(QkvModel, GenerationMixin):  # type: ignore[no-untyped-call]
             x = self.positions(x, seen.first)
         count = len(self.decoder.layers)
         held = None if cache is None else [LayerCache(own=OwnKeys(cache, layer)) for layer in range(count)]
-        wanted = bool(self.config.output_attentions if output_attentions is None else output_attentions)
-        with gathered(wanted) as weights:
+        with gathered(self._returns_weights(output_attentions)) as weights:
             hidden = self.decoder(self.dropout(x), mask=seen.mask, cache=held)
         logits = self.embedding.scores(hidden[:, -logits_to_keep:] if logits_to_keep else hidden)
         loss = None
@@ -134,6 +133,6 @@ class LanguageModel(QkvModel, GenerationMixin):  # type: ignore[no-untyped-call]
             loss=loss,
             logits=logits,
             past_key_values=past_key_values,
-            attentions=None if weights is None else weights.of("self"),
+            attentions=weights.of("self"),
         )
         return output if return_dict or return_dict is None else output.to_tuple()

@@ -128,13 +128,12 @@ class MaskedLanguageModel(QkvModel):  # type: ignore[no-untyped-call]
         """
         seen = padding(attention_mask, "attention_mask", input_ids.shape[0], input_ids.shape[1])
         x = self.dropout(self.norm(self.positions(self.embedding(input_ids), seen.first)))
-        wanted = bool(self.config.output_attentions if output_attentions is None else output_attentions)
-        with gathered(wanted) as weights:
+        with gathered(self._returns_weights(output_attentions)) as weights:
             hidden = self.encoder(x, mask=seen.mask)
         logits = self.embedding.scores(self.head(hidden)) + self.output_bias
         output = MaskedLMOutput(
             loss=None if labels is None else cross_entropy(logits, labels, num_items_in_batch),
             logits=logits,
-            attentions=None if weights is None else weights.of("self"),
+            attentions=weights.of("self"),
         )
         return output if return_dict or return_dict is None else output.to_tuple()

@@ -50,7 +50,7 @@ class Source(nn.Module):
         x = self.dropout(self.positions(self.embedding(input_ids), seen.first))
         with gathered(bool(output_attentions)) as weights:
             hidden = self.stack(x, mask=seen.mask)
-        return BaseModelOutput(last_hidden_state=hidden, attentions=None if weights is None else weights.of("self"))
+        return BaseModelOutput(last_hidden_state=hidden, attentions=weights.of("self"))
 
 
 class Target(nn.Module):
@@ -182,7 +182,7 @@ class Translator(QkvModel, GenerationMixin):  # type: ignore[no-untyped-call]
                     "decoder_input_ids: expected the target so far, or labels to take it from, got none"
                 )
             decoder_input_ids = self.prepare_decoder_input_ids_from_labels(labels)
-        wanted = bool(self.config.output_attentions if output_attentions is None else output_attentions)
+        wanted = self._returns_weights(output_attentions)
         if encoder_outputs is None:
             if input_ids is None:
                 raise ArgumentError("input_ids: expected the source, or encoder_outputs of an earlier call, got none")
@@ -203,8 +203,8 @@ class Translator(QkvModel, GenerationMixin):  # type: ignore[no-untyped-call]
             loss=None if labels is None else cross_entropy(logits, labels, num_items_in_batch),
             logits=logits,
             past_key_values=past_key_values,
-            decoder_attentions=None if weights is None else weights.of("self"),
-            cross_attentions=None if weights is None else weights.of("cross"),
+            decoder_attentions=weights.of("self"),
+            cross_attentions=weights.of("cross"),
             encoder_last_hidden_state=source,
             encoder_attentions=getattr(encoder_outputs, "attentions", None),
         )

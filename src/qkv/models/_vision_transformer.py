@@ -139,13 +139,12 @@ class VisionTransformer(QkvModel):  # type: ignore[no-untyped-call]
                 f"got {tuple(pixel_values.shape)}"
             )
         x = self.dropout(self.positions(self.patches(pixel_values)))
-        wanted = bool(self.config.output_attentions if output_attentions is None else output_attentions)
-        with gathered(wanted) as weights:
+        with gathered(self._returns_weights(output_attentions)) as weights:
             hidden = self.encoder(x)
         logits = self.head(hidden[:, 0])
         output = ImageClassifierOutput(
             loss=None if labels is None else cross_entropy(logits, labels, num_items_in_batch),
             logits=logits,
-            attentions=None if weights is None else weights.of("self"),
+            attentions=weights.of("self"),
         )
         return output if return_dict or return_dict is None else output.to_tuple()

@@ -17,13 +17,14 @@ from ..attention import Observation
 class GatheredWeights:
     """Listens to the attentions of a forward pass, and makes their weights ``(batch, heads, N, M)``, layer by layer."""
 
-    def __init__(self) -> None:
+    def __init__(self, wanted: bool) -> None:
+        self._wanted = wanted
         self._thread = threading.get_ident()
         self._found: list[tuple[str | None, Tensor]] = []
 
-    def of(self, kind: Literal["self", "cross"]) -> tuple[Tensor, ...]:
-        """Those of one kind, detached, in the order of the layers."""
-        return tuple(weights for each, weights in self._found if each == kind)
+    def of(self, kind: Literal["self", "cross"]) -> tuple[Tensor, ...] | None:
+        """Those of one kind, detached, in the order of the layers; None where nobody asked."""
+        return tuple(weights for each, weights in self._found if each == kind) if self._wanted else None
 
     def listens(self) -> bool:
         """To the thread that asked alone."""
@@ -47,12 +48,12 @@ class _Weights:
 
 
 @contextmanager
-def gathered(wanted: bool) -> Iterator[GatheredWeights | None]:
+def gathered(wanted: bool) -> Iterator[GatheredWeights]:
     """Gather while it lasts, if that is wanted."""
+    gathering = GatheredWeights(wanted)
     if not wanted:
-        yield None
+        yield gathering
         return
-    gathering = GatheredWeights()
     LISTENERS.append(gathering)
     try:
         yield gathering
