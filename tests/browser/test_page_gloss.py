@@ -81,11 +81,13 @@ def test_each_written_word_stands_over_the_one_it_came_from(show: Any, served: s
     assert asking.locator(".token").count() == len(WRITTEN)
     assert reading.locator(".gloss").count() == 0
     assert "beneath: the word of the input read most" in shown.page.locator(".side-name").first.inner_text()
+    assert "dashed: where the word that asks came from" in shown.page.locator(".side-name").last.inner_text()
 
 
 def test_in_chinese(show: Any, served: str) -> None:
     shown = show(served, locale="zh-CN")
     glosses(shown)
+    assert "虚线：选中的词由它译来" in shown.page.locator(".side-name").last.inner_text()
     assert "词下：写出它时读得最多的原文词" in shown.page.locator(".side-name").first.inner_text()
 
 

@@ -17,6 +17,7 @@ export function Reading() {
   const keySide = explorer.keySide.value;
   const { stack, layer, head } = explorer.selection.value;
   const long = querySide.tokens.length > LONG_TEXT || keySide.tokens.length > LONG_TEXT;
+  const aligned = explorer.aligned.known.value.some(({ words }) => words.length > 0);
   const generated = querySide.tokens.some((token) => token.generated);
   return (
     <section class="reading" aria-label={say("text")}>
@@ -38,7 +39,7 @@ export function Reading() {
         <>
           <p class="side-name note">
             <Say of="readingQueries" side={sideName(querySide)} />
-            {explorer.aligned.known.value.some(({ words }) => words.length > 0) && (
+            {aligned && (
               <>
                 {" · "}
                 <Say of="readingGloss" />
@@ -55,6 +56,7 @@ export function Reading() {
           />
           <p class="side-name note">
             <Say of="readingKeys" side={sideName(keySide)} />
+            {aligned && <> · {say("readingAligned")}</>}
           </p>
           <TextPane key={`${keySide.name} reads`} side={keySide} asks={false} reads long={long} />
         </>

@@ -36,6 +36,7 @@ export const en = {
   readingKeys: "{side}: [k:what it reads]",
   readingGloss:
     "beneath: [k:the word of the input] read most while it was written, mean of all layers and heads; greyer is weaker.",
+  readingAligned: "dashed: where the word that asks came from.",
   sideInput: "Input",
   sideTarget: "Target",
   text: "The text",

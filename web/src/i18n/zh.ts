@@ -33,6 +33,7 @@ export const zh: Messages = {
   readingQueries: "{side}：[q:在这里选一个词]",
   readingKeys: "{side}：[k:它读到的内容]",
   readingGloss: "词下：写出它时读得最多的[k:原文词]，取所有层和头的平均；越灰越弱。",
+  readingAligned: "虚线：选中的词由它译来。",
   sideInput: "输入",
   sideTarget: "译文",
   text: "正文",
