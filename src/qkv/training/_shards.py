@@ -37,7 +37,7 @@ def shard_model(model: nn.Module, device: str) -> None:
             "pip install 'torch>=2.6', or leave out --shard"
         ) from error
     mesh = init_device_mesh(device, (torch.distributed.get_world_size(),))
-    # The whole model gives its weights back too, not only its layers: validation may end between two updates.
+    # By default the outermost module keeps what it gathered until a backward pass, and validation has none.
     for module in (*_layers(model), model):
         fully_shard(module, mesh=mesh, reshard_after_forward=True)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -13,6 +14,7 @@ from transformers import Trainer
 
 from ..errors import TrainingError
 from ._batches import TokenBatches
+from ._checkpoints import OF_THE_OPTIMIZER
 from ._collate import IGNORED
 from ._encoded import EncodedPairs
 from ._shards import accept_parts, keep_whole_states, shard_model, whole_weights
@@ -80,6 +82,13 @@ class TokenTrainer(Trainer):
         if self._shard and not self.args.should_save and self.optimizer is not None:
             self.optimizer.state_dict()
         super()._save_optimizer_and_scheduler(output_dir)
+
+    def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
+        # Into the processor's memory first: whole states may not fit where parts do, and transformers 4.57 asks several
+        # processes on processors for a device "cpu:0", which nothing can be loaded to.
+        for name, part in zip(OF_THE_OPTIMIZER, (self.optimizer, self.lr_scheduler), strict=True):
+            if checkpoint is not None and part is not None:
+                part.load_state_dict(torch.load(Path(checkpoint) / name, map_location="cpu", weights_only=True))
 
     def get_batch_samples(
         self, epoch_iterator: Iterator[Any], num_batches: int, device: torch.device
