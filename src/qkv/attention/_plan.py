@@ -56,6 +56,9 @@ BiasTerm: TypeAlias = (
 ===============================  ====================================================================
 """
 
+Cut: TypeAlias = Callable[[NDArray[np.int32]], NDArray[np.int32]]
+CutIds: TypeAlias = Callable[[NDArray[np.int32], NDArray[np.int32]], tuple[NDArray[np.int32], NDArray[np.int32]]]
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Plan:
@@ -88,63 +91,34 @@ class Plan:
 
     def rows(self, first: int, last: int) -> Plan:
         """The plan of queries ``first <= i < last`` alone, counted from 0; pieces have no dropout."""
-
-        def cut(of_queries: NDArray[np.int32]) -> NDArray[np.int32]:
-            return np.ascontiguousarray(of_queries[:, first:last])
-
-        return self._piece(cut, lambda query, key: (cut(query), key), lambda dense: dense[:, :, first:last], first)
+        return self._piece(
+            lambda bound: np.ascontiguousarray(bound[:, first:last]),
+            lambda query, key: (np.ascontiguousarray(query[:, first:last]), key),
+            lambda dense: dense[:, :, first:last],
+            first,
+        )
 
     def columns(self, first: int, last: int) -> Plan:
         """The plan of keys ``first <= j < last`` alone, counted from 0: how a piece of the keys is computed.
 
         Positions move with the keys, so nothing downstream knows that there are others. Pieces have no dropout.
         """
+        return self._piece(
+            lambda bound: np.clip(bound, first, last) - np.int32(first),
+            lambda query, key: (query, np.ascontiguousarray(key[:, first:last])),
+            lambda dense: dense[..., first:last],
+            -first,
+        )
 
-        def shifted(bound: NDArray[np.int32]) -> NDArray[np.int32]:
-            inside: NDArray[np.int32] = np.clip(bound, first, last) - np.int32(first)
-            return inside
-
-        def cut(query: NDArray[np.int32], key: NDArray[np.int32]) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
-            return query, np.ascontiguousarray(key[:, first:last])
-
-        return self._piece(shifted, cut, lambda dense: dense[..., first:last], -first)
-
-    def _piece(
-        self,
-        bound: Callable[[NDArray[np.int32]], NDArray[np.int32]],
-        ids: Callable[[NDArray[np.int32], NDArray[np.int32]], tuple[NDArray[np.int32], NDArray[np.int32]]],
-        dense: Callable[[Dense], Dense],
-        moved: int,
-    ) -> Plan:
+    def _piece(self, bound: Cut, ids: CutIds, dense: Callable[[Dense], Dense], moved: int) -> Plan:
         """What bounds, ids of queries and keys, and arrays come to in a piece, whose positions have moved."""
         assert self.dropout == 0
-
-        def of_mask(step: MaskStep) -> MaskStep:
-            match step:
-                case ("interval", start, stop):
-                    return "interval", bound(start), bound(stop)
-                case ("equal", query_ids, key_ids):
-                    return "equal", *ids(query_ids, key_ids)
-                case ("array", values):
-                    return "array", dense(values)
-            return step
-
-        def of_bias(term: BiasTerm) -> BiasTerm:
-            match term:
-                case ("alibi", slopes, offset):
-                    return "alibi", slopes, offset + moved
-                case ("relative", table, offset):
-                    return "relative", table, offset + moved
-                case ("array", values):
-                    return "array", dense(values)
-            raise AssertionError(term)
-
         return replace(
             self,
             start=bound(self.start),
             stop=bound(self.stop),
-            residual=tuple(of_mask(step) for step in self.residual),
-            bias=tuple(of_bias(term) for term in self.bias),
+            residual=tuple(_mask_piece(step, bound, ids, dense) for step in self.residual),
+            bias=tuple(_bias_piece(term, dense, moved) for term in self.bias),
             offset=self.offset + moved,
         )
 
@@ -162,3 +136,25 @@ class Plan:
                 case _:
                     stack.append(pushed(step))
         return stack[0] & stack[1] if len(stack) > 1 else stack[0]
+
+
+def _mask_piece(step: MaskStep, bound: Cut, ids: CutIds, dense: Callable[[Dense], Dense]) -> MaskStep:
+    match step:
+        case ("interval", start, stop):
+            return "interval", bound(start), bound(stop)
+        case ("equal", query_ids, key_ids):
+            return "equal", *ids(query_ids, key_ids)
+        case ("array", values):
+            return "array", dense(values)
+    return step
+
+
+def _bias_piece(term: BiasTerm, dense: Callable[[Dense], Dense], moved: int) -> BiasTerm:
+    match term:
+        case ("alibi", slopes, offset):
+            return "alibi", slopes, offset + moved
+        case ("relative", table, offset):
+            return "relative", table, offset + moved
+        case ("array", values):
+            return "array", dense(values)
+    raise AssertionError(term)

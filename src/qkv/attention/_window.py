@@ -61,19 +61,21 @@ def add_bias(scores: NDArray[Any], bias: NDArray[Any]) -> NDArray[Any]:
 
 def window_mask(plan: Plan, rows: NDArray[np.intp], columns: NDArray[np.intp]) -> NDArray[np.bool_]:
     """Where a query may attend: broadcasts to ``(batch, heads, rows, columns)``."""
-
-    def pushed(step: MaskStep) -> Any:
-        match step:
-            case ("interval", start, stop):
-                return (start[:, None, rows, None] <= columns) & (columns < stop[:, None, rows, None])
-            case ("equal", query_ids, key_ids):
-                return query_ids[:, None, rows, None] == key_ids[:, None, None, columns]
-            case ("array", values):
-                return host(values[:, :, rows[:, None], columns])
-        raise AssertionError(step)
-
-    mask: NDArray[np.bool_] = plan.allowed(pushed)
+    mask: NDArray[np.bool_] = plan.allowed(lambda step: _pushed(step, rows, columns))
     return mask
+
+
+def _pushed(step: MaskStep, rows: NDArray[np.intp], columns: NDArray[np.intp]) -> NDArray[np.bool_]:
+    match step:
+        case ("interval", start, stop):
+            within: NDArray[np.bool_] = (start[:, None, rows, None] <= columns) & (columns < stop[:, None, rows, None])
+            return within
+        case ("equal", query_ids, key_ids):
+            same: NDArray[np.bool_] = query_ids[:, None, rows, None] == key_ids[:, None, None, columns]
+            return same
+        case ("array", values):
+            return host(values[:, :, rows[:, None], columns])
+    raise AssertionError(step)
 
 
 def window_weights(scores: NDArray[Any], lse: NDArray[Any]) -> NDArray[Any]:

@@ -201,20 +201,20 @@ def _without_unseen(keys_or_values: Tensor, masked: Tensor) -> Tensor:
 
 def _allowed(plan: Plan, column: Tensor, device: torch.device) -> Tensor:
     """Where a query may attend: broadcasts to ``(batch, heads, rows, M)``."""
-
-    def pushed(step: MaskStep) -> Tensor:
-        match step:
-            case ("interval", start, stop):
-                first, last = (_on(device, bound)[:, None, :, None] for bound in (start, stop))
-                return (first <= column) & (column < last)
-            case ("equal", query_ids, key_ids):
-                return _on(device, query_ids)[:, None, :, None] == _on(device, key_ids)[:, None, None, :]
-            case ("array", values):
-                return _on(device, values)
-        raise AssertionError(step)
-
-    mask: Tensor = plan.allowed(pushed)
+    mask: Tensor = plan.allowed(lambda step: _pushed(step, column, device))
     return mask
+
+
+def _pushed(step: MaskStep, column: Tensor, device: torch.device) -> Tensor:
+    match step:
+        case ("interval", start, stop):
+            first, last = (_on(device, bound)[:, None, :, None] for bound in (start, stop))
+            return (first <= column) & (column < last)
+        case ("equal", query_ids, key_ids):
+            return _on(device, query_ids)[:, None, :, None] == _on(device, key_ids)[:, None, None, :]
+        case ("array", values):
+            return _on(device, values)
+    raise AssertionError(step)
 
 
 def _sink(inputs: Inputs, plan: Plan, scores: Tensor) -> Tensor | None:
