@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from importlib.metadata import distributions
 from pathlib import Path
 
 import pytest
@@ -47,9 +48,20 @@ def installed(run: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_the_installed_model_is_found_and_translates(
     run: Path, installed: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """Whatever else is installed here: only what lies in that folder is looked at."""
+    from qkv.pretrained import _distributions
+
+    def only_in(*folders: str) -> None:
+        points = [point for each in distributions(path=[*folders]) for point in each.entry_points]
+        monkeypatch.setattr(
+            _distributions, "entry_points", lambda group: [point for point in points if point.group == group]
+        )
+
+    only_in()
     with pytest.raises(ModelError, match="model 'translator' is not installed: train one with"):
         pretrained.load("translator")
     monkeypatch.syspath_prepend(str(installed))
+    only_in(str(installed))
     assert pretrained.distributed()["translator-en-fr"] == installed / "qkv_translator_en_fr" / "model"
     for name in ("translator", "translator-en-fr"):
         opened = pretrained.load(name)
@@ -67,6 +79,7 @@ def test_it_says_where_it_came_from(run: Path, installed: Path) -> None:
     text = (installed.parent / "translator-en-fr" / "README.md").read_text()
     facts = json.loads((run / "run.json").read_text())
     assert command_of(facts) in text
+    assert "--pair en-fr --out data/en-fr\n" in text
     assert json.loads((model / "run.json").read_text())["data"][0]["folder"] == "data/en-fr"
     assert not [file for file in model.iterdir() if str(run.parent).encode() in file.read_bytes()]
     assert "--size tiny --vocabulary 340 --tokens 256 --rate 0.003 --warmup 20 --seed 1 --steps 10" in text

@@ -167,7 +167,10 @@ def _readme(
         "## How it was trained",
         "",
         "```sh",
-        *(f"qkv data build {each['recipe']} --pair {'-'.join(each['languages'])}" for each in corpora),
+        *(
+            f"qkv data build {each['recipe']} --pair {'-'.join(each['languages'])} --out {data['folder']}"
+            for each, data in zip(corpora, _anywhere(facts)["data"], strict=True)
+        ),
         command_of(facts),
         "```",
         "",

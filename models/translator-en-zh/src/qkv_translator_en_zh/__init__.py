@@ -1,0 +1,1 @@
+"""The model translator-en-zh, for qkv."""
