@@ -70,7 +70,7 @@ def _show(catalogue: Iterable[Entry]) -> None:
     from qkv import pretrained
 
     screen, colours = console(), palette()
-    table = Table(box=None, pad_edge=False, padding=(0, 3, 0, 0), header_style=colours.quiet)
+    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style=colours.quiet)
     for heading in ("name", "title", "kind", "licence"):
         table.add_column(heading, no_wrap=True)
     table.add_column("on disk", justify="right", no_wrap=True)
@@ -86,7 +86,7 @@ def _show(catalogue: Iterable[Entry]) -> None:
         )
     for name, folder in pretrained.distributed().items():
         size = decimal(sum(file.stat().st_size for file in folder.iterdir()))
-        table.add_row(Text(name, style="bold"), Text("installed by itself"), Text("encoder-decoder"), "", Text(size))
+        table.add_row(Text(name, style="bold"), Text("Translator"), Text("encoder-decoder"), "", Text(size))
     screen.print(table)
     screen.print()
     used = f"{decimal(pretrained.disk_usage())} in {pretrained.cache_folder()}"
