@@ -20,7 +20,9 @@ def left_to_python(function: Callable[P, R]) -> Callable[P, R]:
 
     @wraps(function)
     def called(*args: P.args, **options: P.kwargs) -> R:
-        if "torch._dynamo" in sys.modules:  # or else nothing has been compiled
+        # Without it nothing is compiled. Whether a trace is going on says too little: a frame that it gave up is run as
+        # it is, and frames called from there would be traced again.
+        if "torch._dynamo" in sys.modules:
             from ._uncompiled import uncompiled
 
             found: R = uncompiled(function, *args, **options)

@@ -1,4 +1,4 @@
-"""The way out of a graph that torch.compile records; imported while it does so, for it needs torch."""
+"""The way out of a graph that torch.compile records; imported once it may be recording, for it needs torch."""
 
 from __future__ import annotations
 
