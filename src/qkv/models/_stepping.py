@@ -22,7 +22,7 @@ from ..attention._backends._choose import native
 from ..attention._plan import Plan
 from ..attention._scores import ScoreShape
 from ..errors import ModelError
-from ..nn import DecoderLayer, MultiHeadAttention, Residual
+from ..nn import DecoderLayer, MultiHeadAttention
 from ..nn._feed_forward import bent
 
 FEW = 8
@@ -137,7 +137,9 @@ class _Layer:
         assert layer.cross_attention is not None
         assert layer.around_cross_attention is not None
         own, cross, feed = layer.attention, layer.cross_attention, layer.feed_forward
-        self._around = layer.around_attention, layer.around_cross_attention, layer.around_feed_forward
+        around = layer.around_attention, layer.around_cross_attention, layer.around_feed_forward
+        self._before = around[0].place == "before"
+        self._norms = [each.norm.forward for each in around]
         parts = own.query, own.key, own.value
         bias = None if own.query.bias is None else torch.cat([part.bias for part in parts])
         self._projection = torch.cat([part.weight for part in parts]), bias
@@ -167,8 +169,8 @@ class _Layer:
             gate = None if self._gate is None else _linear(inner, *self._gate)
             return _linear(bent(self._activation, _linear(inner, *self._up), gate), *self._down)
 
-        for around, part in zip(self._around, (attention, cross_attention, feed_forward), strict=True):
-            x = _joined(around, x, part)
+        for norm, part in zip(self._norms, (attention, cross_attention, feed_forward), strict=True):
+            x = x + part(norm(x)) if self._before else norm(x + part(x))
         return x
 
 
@@ -202,12 +204,7 @@ def _linear(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
     if rows > (FEW if weight.shape[0] >= weight.shape[1] else 2):
         return functional.linear(x, weight, bias)
     product = torch.mm(weight, (x if rows > 1 else torch.cat([x, x])).t()).t()[:rows]
-    return product.contiguous() if bias is None else torch.add(product, bias).contiguous()
-
-
-def _joined(around: Residual, x: Tensor, part: Any) -> Tensor:
-    result: Tensor = x + part(around.norm(x)) if around.place == "before" else around.norm(x + part(x))
-    return result
+    return (product if bias is None else product + bias).contiguous()
 
 
 def _plan(start: NDArray[np.int32], stop: NDArray[np.int32], scale: float) -> Plan:

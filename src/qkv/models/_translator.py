@@ -264,13 +264,14 @@ class Translator(QkvModel, GenerationMixin):  # type: ignore[no-untyped-call]
             )
             return found
         texts, keys = input_ids.shape
-        source = self._read(input_ids, attention_mask)
-        mask = padding(attention_mask, "attention_mask", texts, keys).mask
-        stepper = Stepper(self.decoder, self.encoder.embedding, source, mask, beams, max_new_tokens)
-        if beams == 1:
-            written = greedy(stepper, texts, start, end, max_new_tokens)
-        else:
-            written = beam_search(stepper, texts, start, end, max_new_tokens, beams, length_penalty)
+        with torch.inference_mode():
+            source = self._read(input_ids, attention_mask)
+            mask = padding(attention_mask, "attention_mask", texts, keys).mask
+            stepper = Stepper(self.decoder, self.encoder.embedding, source, mask, beams, max_new_tokens)
+            if beams == 1:
+                written = greedy(stepper, texts, start, end, max_new_tokens)
+            else:
+                written = beam_search(stepper, texts, start, end, max_new_tokens, beams, length_penalty)
         width = max(map(len, written), default=0)
         return torch.tensor([[start, *text, *[pad] * (width - len(text))] for text in written])
 
