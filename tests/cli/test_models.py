@@ -6,7 +6,6 @@ import json
 import os
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -117,7 +116,8 @@ def test_help_is_quick_and_loads_no_framework() -> None:
     )
     best = float("inf")
     for _ in range(3):
-        start = time.monotonic()
+        before = os.times()
         subprocess.run([sys.executable, "-c", line], check=True, capture_output=True)
-        best = min(best, time.monotonic() - start)
-    assert best < 1.0  # 0.2 s on an idle machine
+        after = os.times()
+        best = min(best, sum(after[2:4]) - sum(before[2:4]))  # of a processor, whatever else runs: what children used
+    assert best < 1.0  # 0.2 s
