@@ -10,9 +10,11 @@ from pathlib import Path
 
 import pytest
 import torch
+from typer.testing import CliRunner
 
 from made_corpus import TINY, made_corpus
 from qkv import ArgumentError, ModelError, pretrained
+from qkv.cli._app import app
 from qkv.models import Translator
 from qkv.training import new_translator, pack, train, translate
 from qkv.training._pack import command_of
@@ -62,7 +64,12 @@ def test_the_installed_model_is_found_and_translates(
         pretrained.load("translator")
     monkeypatch.syspath_prepend(str(installed))
     only_in(str(installed))
-    assert pretrained.distributed()["translator-en-fr"] == installed / "qkv_translator_en_fr" / "model"
+    found = pretrained.distributed()["translator-en-fr"]
+    assert found.folder == installed / "qkv_translator_en_fr" / "model"
+    assert found.licence == "CC0-1.0"
+    assert "CC0-1.0" in CliRunner().invoke(app, ["models"]).output
+    told = json.loads(CliRunner().invoke(app, ["models", "--json"]).output)["distributions"]
+    assert told == {"translator-en-fr": {"path": str(found.folder), "licence": "CC0-1.0"}}
     for name in ("translator", "translator-en-fr"):
         opened = pretrained.load(name)
         assert opened.title == name

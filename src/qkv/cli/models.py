@@ -39,7 +39,10 @@ def _list(
             "cache": str(pretrained.cache_folder()),
             "disk": pretrained.disk_usage(),
             "models": [_facts(model) for model in pretrained.catalogue()],
-            "distributions": {name: str(folder) for name, folder in pretrained.distributed().items()},
+            "distributions": {
+                name: {"path": str(model.folder), "licence": model.licence}
+                for name, model in pretrained.distributed().items()
+            },
         }
         typer.echo(json.dumps(answer, indent=2))
     else:
@@ -70,10 +73,7 @@ def _show(catalogue: Iterable[Entry]) -> None:
     from qkv import pretrained
 
     screen, colours = console(), palette()
-    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style=colours.quiet)
-    for heading in ("name", "title", "kind", "licence"):
-        table.add_column(heading, no_wrap=True)
-    table.add_column("on disk", justify="right", no_wrap=True)
+    table = _table("name", "title", "kind", "licence")
     for model in catalogue:
         there = pretrained.is_installed(model.name)
         disk = decimal(pretrained.disk_usage(model.name)) if there else f"{decimal(model.download)} to get"
@@ -84,13 +84,26 @@ def _show(catalogue: Iterable[Entry]) -> None:
             Text(model.licence),
             Text(disk, style="" if there else colours.quiet),
         )
-    for name, folder in pretrained.distributed().items():
-        size = decimal(sum(file.stat().st_size for file in folder.iterdir()))
-        table.add_row(Text(name, style="bold"), Text("Translator"), Text("encoder-decoder"), "", Text(size))
     screen.print(table)
     screen.print()
+    if distributed := pretrained.distributed():
+        table = _table("installed by pip", "licence")
+        for name, installed in distributed.items():
+            size = decimal(sum(file.stat().st_size for file in installed.folder.iterdir()))
+            table.add_row(Text(name, style="bold"), Text(installed.licence), Text(size))
+        screen.print(table)
+        screen.print()
     used = f"{decimal(pretrained.disk_usage())} in {pretrained.cache_folder()}"
     screen.print(Text(used, style=colours.quiet), soft_wrap=True)
+
+
+def _table(*headings: str) -> Table:
+    """With what each model takes on disk, behind everything else."""
+    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style=palette().quiet)
+    for heading in headings:
+        table.add_column(heading, no_wrap=True)
+    table.add_column("on disk", justify="right", no_wrap=True)
+    return table
 
 
 @models.command("get")

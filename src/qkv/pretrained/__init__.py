@@ -19,6 +19,7 @@ from ._cache import remove as remove
 from ._catalogue import Entry as Entry
 from ._catalogue import catalogue as catalogue
 from ._catalogue import entry as entry
+from ._distributions import Distributed as Distributed
 from ._distributions import distributed as distributed
 from ._embed import embed as embed
 from ._get import get as get
