@@ -43,6 +43,12 @@ def save(folder: Path, model: str, config: str, sizes: dict[str, int]) -> Path:
     return folder
 
 
+@pytest.mark.parametrize("folder", ["run/checkpoints/500", "run/checkpoint-500"])
+def test_a_checkpoint_is_called_after_its_run(folder: str, tmp_path: Path) -> None:
+    opened = pretrained.load(save(tmp_path / folder, *CASES[0][:3]))
+    assert opened.title == folder
+
+
 @pytest.mark.parametrize(("model", "config", "sizes", "kind", "length"), CASES, ids=[case[0] for case in CASES])
 def test_checkpoint_gets_its_own_head(
     model: str, config: str, sizes: dict[str, int], kind: str, length: int | None, tmp_path: Path

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import socket
 import warnings
 from collections.abc import Iterator
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
 
 Kind = Literal["encoder", "decoder", "encoder-decoder"]
 
+_CHECKPOINT = re.compile(r"checkpoints|(checkpoint-)?[0-9]+")  # what says nothing without the folder it lies in
 _NO_LIMIT = 10**9  # a tokenizer that knows no limit says 1e30
 _VOCABULARIES = ("tokenizer*", "vocab*", "*.model", "*.spm")
 _PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt", "*.pkl")
@@ -216,7 +218,12 @@ def _title(name: str, folder: Path | None) -> str:
     if any(model.name == name for model in catalogue()):
         return entry(name).title
     if folder is not None and folder != distributed_folder(name):
-        return folder.resolve().name
+        place = folder.resolve()
+        title = place.name
+        while _CHECKPOINT.fullmatch(place.name) and place.parent.name:
+            place = place.parent
+            title = f"{place.name}/{title}"
+        return title
     return name.rsplit("/", 1)[-1]
 
 
