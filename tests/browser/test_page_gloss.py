@@ -189,6 +189,21 @@ def test_a_long_text_is_aligned_where_it_is_seen(show: Any) -> None:
         assert first < shown.state("aligned.length") < 900
 
 
+def test_where_a_word_came_from_is_brought_into_a_long_text(show: Any) -> None:
+    traced = translation(tokens(900), tokens(900))
+    words = Answers(traced).alignment()["words"]
+    with explorer.open_page(traced, browser=False, block=False) as page:
+        shown = show(page.url + CROSS)
+        asking, reading = shown.page.locator(".pane").all()
+        wanted = next(word for word in words[5:60] if word["read_start"] > 600)
+        assert reading.evaluate("e => e.scrollTop") == 0
+        asking.locator(f'[data-word="{wanted["start"]}"] .token').first.hover()
+        shown.until(lambda: reading.evaluate("e => e.scrollTop") > 0, "it is brought into the pane")
+        marked, around = reading.locator(".is-aligned").first.bounding_box(), reading.bounding_box()
+        assert around["y"] <= marked["y"] <= around["y"] + around["height"]
+        asking.locator(".token").first.hover()
+
+
 def test_the_page_as_one_file_has_them(show: Any, station: Trace, tmp_path: Path) -> None:
     alone = show(explorer.save_html(station, tmp_path / "station.html").as_uri() + CROSS)
     assert glosses(alone) == list(zip(GLOSSED, expected(station), strict=True))

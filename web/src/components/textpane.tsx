@@ -5,7 +5,7 @@
  * ink, so sweeping over a text of thousands of tokens touches some hundreds of spans.
  */
 
-import { effect } from "@preact/signals";
+import { computed, effect } from "@preact/signals";
 import { useEffect, useMemo, useRef } from "preact/hooks";
 import { usePage } from "../context";
 import type { Side, Token } from "../contract";
@@ -42,6 +42,7 @@ export function TextPane({ side, asks, reads, long, glossedBy = null }: Props) {
   useEffect(() => {
     const spans = [...pane.current!.querySelectorAll<HTMLElement>("[data-i]")];
     const levels = new Uint8Array(spans.length);
+    const aligned = computed(() => (reads && !asks ? explorer.aligned.at(explorer.query.value) : null));
     let inks: { palette: Palette; levels: { background: string; color: string }[] } | null = null;
     const stops = [
       effect(() => {
@@ -67,12 +68,7 @@ export function TextPane({ side, asks, reads, long, glossedBy = null }: Props) {
               : null,
           )
         : () => {},
-      reads && !asks
-        ? mark(spans, "is-aligned", () => {
-            const word = explorer.aligned.at(explorer.query.value);
-            return word && [word.read_start, word.read_stop];
-          })
-        : () => {},
+      mark(spans, "is-aligned", () => aligned.value && [aligned.value.read_start, aligned.value.read_stop]),
       glossedBy !== null ? writeGlosses(pane.current!, explorer.aligned, glossedBy) : () => {},
       glossedBy !== null ? followSeen(pane.current!, spans, long, explorer.aligned) : () => {},
       effect(() => {
@@ -83,9 +79,12 @@ export function TextPane({ side, asks, reads, long, glossedBy = null }: Props) {
         if (marked[0]) bring(marked[0], pane.current!);
         return () => marked.forEach((span) => span.classList.remove("is-found"));
       }),
-      // What is asked on the map or by keys is brought into the pane; what the pointer is on is there already.
+      // What is asked on the map or by keys is brought into the pane, and where a word came from that is pointed at;
+      // what the pointer is on is there already.
       effect(() => {
-        const span = spans[asks ? explorer.query.value : (explorer.pointed.value.key ?? explorer.selection.value.key)];
+        const { query, key } = explorer.pointed.value;
+        const read = query !== null && key === null ? aligned.value?.read_start : (key ?? explorer.selection.value.key);
+        const span = spans[(asks ? explorer.query.value : read) ?? -1];
         if (span && long && !pane.current!.matches(":hover")) bring(span, pane.current!);
       }),
     ];
