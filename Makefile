@@ -19,6 +19,7 @@ SOURCES := pyproject.toml constraints.txt CMakeLists.txt README.md $(shell find 
 
 # Trained models, each a distribution of its own.
 MODELS := $(wildcard models/*/pyproject.toml)
+MODEL_FILES := $(shell find models -type f)
 
 .PHONY: look test check sanitize size bench install test-install browser models clean
 
@@ -71,7 +72,7 @@ $(VENV)/.build-tools: $(VENV)/.python pyproject.toml constraints.txt build_backe
 	$(PIP) install --quiet -c constraints.txt $$($(BIN)/python build_backend/qkv_build.py requirements)
 	touch $@
 
-$(VENV)/.installed: $(VENV)/.build-tools $(SOURCES) $(MODELS)
+$(VENV)/.installed: $(VENV)/.build-tools $(SOURCES) $(MODEL_FILES)
 	$(PIP) install --quiet -c constraints.txt --no-build-isolation ".[all]"
 	@for model in $(dir $(MODELS)); do $(PIP) install --quiet --no-deps --no-build-isolation "$$model"; done
 	touch $@

@@ -28,7 +28,9 @@ def describe(parameter: Any) -> str:
     if parameter.param_type_name == "argument":
         spelling = f"`{(parameter.metavar or parameter.name).upper()}`"
     shown = (
-        not parameter.required and parameter.default not in (None, False, (), []) and not callable(parameter.default)
+        not parameter.required
+        and parameter.default not in (None, False, "", (), [])
+        and not callable(parameter.default)
     )
     default = f" (default {parameter.default})" if shown else ""
     return f"- {spelling}{default}: {(getattr(parameter, 'help', None) or '').strip()}"

@@ -24,7 +24,10 @@ if TYPE_CHECKING:
 @app.command()
 def evaluate(
     data: Annotated[Path, typer.Argument(help="A data set: the folder that 'qkv data build' made.")],
-    model: Annotated[str, typer.Option(help="A translator: the folder that 'qkv train' wrote, or a hub name.")],
+    model: Annotated[
+        str,
+        typer.Option(help="A translator: a folder of 'qkv train', an installed one (translator-en-fr), or a hub name."),
+    ],
     sets: Annotated[
         list[str] | None,
         typer.Option("--set", help="A set to score, repeated for more; otherwise all whose name begins with test."),

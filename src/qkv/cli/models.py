@@ -20,7 +20,7 @@ from ._terminal import console, palette
 if TYPE_CHECKING:
     from qkv.pretrained import Entry
 
-models = typer.Typer(help="Real models: list them, get them, remove them.")
+models = typer.Typer(help="Real models: list them, get them, remove them, pack your own.")
 app.add_typer(models, name="models")
 
 
@@ -125,6 +125,7 @@ def _pack(
     run: Annotated[Path, typer.Argument(help="The folder of a finished 'qkv train'.")],
     out: Annotated[Path, typer.Option(help="A new folder for the distribution.")],
     licence: Annotated[str, typer.Option(help="Of the weights, as SPDX writes it; it must suit all sources.")],
+    licence_file: Annotated[Path | None, typer.Option(help="The licence's text, to go along as LICENSE.")] = None,
     scores: Annotated[Path | None, typer.Option(help="What 'qkv evaluate --json' printed.")] = None,
     version: Annotated[str, typer.Option(help="Of the distribution.")] = "1.0",
 ) -> None:
@@ -139,7 +140,7 @@ def _pack(
             raise ArgumentError(
                 f"--scores: expected what 'qkv evaluate --json' prints, got {scores}: {error}"
             ) from error
-    place = pack(run, out, licence=licence, scores=measured, version=version)
+    place = pack(run, out, licence=licence, licence_file=licence_file, scores=measured, version=version)
     console().print(f"{place}: pip install {place}", soft_wrap=True)
 
 

@@ -25,12 +25,11 @@ def translate(
     ],
     model: Annotated[
         str | None,
-        typer.Option(
-            help="A translator: the folder that 'qkv train' wrote, or a hub name; otherwise an installed one."
-        ),
+        typer.Option(help="A translator: a folder of 'qkv train', an installed one (translator-en-fr), or a hub name."),
     ] = None,
     to: Annotated[
-        str | None, typer.Option(help="Target language: fr. Where the model writes one only, it is that.")
+        str | None,
+        typer.Option(help="Target language: fr, zh. It chooses among those installed and those that a model writes."),
     ] = None,
     beams: Annotated[int, typer.Option(min=1, help="Hypotheses kept at each step; 1 takes the likeliest token.")] = 4,
 ) -> None:

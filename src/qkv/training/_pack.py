@@ -15,6 +15,7 @@ from ..pretrained._distributions import FOLDER, GROUP
 from ._corpus import open_corpus
 from ._run import METRICS, PLOT, RUN
 from ._settings import Settings
+from .data.readers._table import FORMATS
 
 LARGEST = 40_000_000
 """Bytes of weights that a repository should hold at most."""
@@ -22,7 +23,15 @@ TOKENIZER = ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json
 UNSTATED = "not stated"
 
 
-def pack(run: Path, out: Path, *, licence: str, scores: Sequence[dict[str, Any]] = (), version: str = "1.0") -> Path:
+def pack(
+    run: Path,
+    out: Path,
+    *,
+    licence: str,
+    licence_file: Path | None = None,
+    scores: Sequence[dict[str, Any]] = (),
+    version: str = "1.0",
+) -> Path:
     """Write a distribution ``qkv-translator-SOURCE-TARGET`` of a finished run into a new folder.
 
     It holds the model with float16 weights, the training log with its curve, ``run.json``, and a README with sources,
@@ -32,6 +41,7 @@ def pack(run: Path, out: Path, *, licence: str, scores: Sequence[dict[str, Any]]
         run: the folder of a run that is over.
         out: the distribution's folder; must not be there.
         licence: of the weights, an SPDX expression: it must suit the licences of all sources.
+        licence_file: its text, where it asks to be given along; becomes ``LICENSE``.
         scores: what ``qkv evaluate --json`` printed under ``scores``.
         version: of the distribution.
 
@@ -39,23 +49,22 @@ def pack(run: Path, out: Path, *, licence: str, scores: Sequence[dict[str, Any]]
         ``out``.
 
     Raises:
-        ArgumentError: where the run is not over, its data are not what it was trained on, a source states no licence,
-            or the weights are too large.
+        ArgumentError: where the run is not over, its data are not what it was trained on, a source states no licence or
+            must not be shipped, the licence's text cannot be read, or the weights are too large.
     """
     if out.exists():
         raise ArgumentError(f"out: {out} is there already: name a new folder")
     facts = _facts(run)
     corpora = [_manifest(data) for data in facts["data"]]
-    pairs = ["-".join(data["languages"]) for data in facts["data"]]
-    name = (
-        f"translator-{pairs[0]}" if len(pairs) == 1 else "translator-" + "-".join(sorted({*"-".join(pairs).split("-")}))
-    )
+    name = name_of(facts)
     package = f"qkv_{name.replace('-', '_')}"
     temporary = out.with_name(f".{out.name}.partial")
     shutil.rmtree(temporary, ignore_errors=True)
     model = temporary / "src" / package / FOLDER
     try:
         size = _write_model(run, model)
+        if licence_file is not None:
+            _copy_licence(licence_file, temporary)
         for file in (METRICS, PLOT):
             shutil.copyfile(run / file, model / file)
         (model / RUN).write_text(json.dumps(_anywhere(facts), indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
@@ -69,12 +78,19 @@ def pack(run: Path, out: Path, *, licence: str, scores: Sequence[dict[str, Any]]
     return out
 
 
+def name_of(facts: dict[str, Any]) -> str:
+    """``translator-``, the languages that it reads, and those that it writes, out of a ``run.json``."""
+    sides = zip(*(data["languages"] for data in facts["data"]), strict=True)
+    return "-".join(["translator", *dict.fromkeys(language for side in sides for language in side)])
+
+
 def command_of(facts: dict[str, Any]) -> str:
     """The command that trained a run, out of its ``run.json``."""
     given, usual = facts["settings"], vars(Settings())
     options = [f"--{name} {value}" for name, value in given.items() if value != usual[name]]
     sets = [data["folder"] for data in _anywhere(facts)["data"]]
-    return " ".join(["qkv train translation", *sets, *options, f"--steps {facts['result']['updates']}"])
+    steps = facts.get("updates", facts["result"]["updates"])  # the schedule's length, where the run ended before
+    return " ".join(["qkv train translation", *sets, *options, f"--steps {steps}"])
 
 
 def _anywhere(facts: dict[str, Any]) -> dict[str, Any]:
@@ -103,6 +119,11 @@ def _manifest(data: dict[str, Any]) -> dict[str, Any]:
             raise ArgumentError(
                 f"run: the source {source['name']!r} of {folder} states no licence: what it trained is not given away"
             )
+        if not source.get("shipped", True):
+            raise ArgumentError(
+                f"run: the source {source['name']!r} of {folder} is not for weights that go out ({source['licence']}): "
+                "build the data without --everything, and train on that"
+            )
     return manifest
 
 
@@ -111,13 +132,32 @@ def _write_model(run: Path, folder: Path) -> int:
     from ..models import Translator
 
     Translator.from_pretrained(run, dtype=torch.float16).save_pretrained(folder)
-    for name in TOKENIZER:
-        if (run / name).is_file():
-            shutil.copyfile(run / name, folder / name)
+    _write_tokenizer(run, folder)
     size = sum(file.stat().st_size for file in folder.glob("*.safetensors"))
     if size > LARGEST:
         raise ArgumentError(f"run: expected at most {LARGEST:,} bytes of weights, got {size:,}: train a smaller --size")
     return size
+
+
+def _write_tokenizer(run: Path, folder: Path) -> None:
+    """As versions 4 and 5 of transformers read it: 5 writes a class, and a name for the tags, that 4 does not know."""
+    for name in TOKENIZER:
+        if (run / name).is_file():
+            shutil.copyfile(run / name, folder / name)
+    file = folder / "tokenizer_config.json"
+    settings = json.loads(file.read_text(encoding="utf-8"))
+    settings.pop("backend", None)
+    if tags := settings.pop("extra_special_tokens", None):
+        settings["additional_special_tokens"] = tags
+    settings["tokenizer_class"] = "PreTrainedTokenizerFast"
+    file.write_text(json.dumps(settings, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
+def _copy_licence(file: Path, folder: Path) -> None:
+    try:
+        shutil.copyfile(file, folder / "LICENSE")
+    except OSError as error:
+        raise ArgumentError(f"licence_file: expected a file with the licence's text, got {file}: {error}") from error
 
 
 def _project(name: str, package: str, licence: str, version: str) -> str:
@@ -144,6 +184,13 @@ wheel.packages = ["src/{package}"]
 """
 
 
+def _built_from(manifest: dict[str, Any]) -> str:
+    """What ``qkv data build`` was given: a recipe, or a file of the owner's own, which a recipe is named after."""
+    files = [package["name"] for source in manifest["sources"] for package in source.get("packages", ())]
+    own = len(files) == 1 and files[0].endswith(FORMATS)
+    return str(files[0] if own else manifest["recipe"])
+
+
 def _readme(
     name: str,
     licence: str,
@@ -168,10 +215,11 @@ def _readme(
         "",
         "```sh",
         *(
-            f"qkv data build {each['recipe']} --pair {'-'.join(each['languages'])} --out {data['folder']}"
+            f"qkv data build {_built_from(each)} --pair {'-'.join(each['languages'])} --out {data['folder']}"
             for each, data in zip(corpora, _anywhere(facts)["data"], strict=True)
         ),
-        command_of(facts),
+        f"{command_of(facts)} --out {name}",
+        *(f"qkv evaluate {data['folder']} --model {name}" for data in _anywhere(facts)["data"]),
         "```",
         "",
         f"{result['updates']:,} updates, validation loss {result['validation']:.4f} ({result['weights']}); "
