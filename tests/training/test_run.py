@@ -83,6 +83,7 @@ def test_more_updates_later_follow_the_same_curve(corpus: Corpus, whole: Path, t
     train([corpus], tmp_path, TINY, new_translator, updates=30, every=10)
     train([corpus], tmp_path, TINY, new_translator, updates=60, every=10)
     assert curve(tmp_path) == curve(whole)
+    assert json.loads((tmp_path / "run.json").read_text())["updates"] == 60
 
 
 KILLED = """
@@ -174,6 +175,20 @@ def test_it_stops_at_an_update_and_goes_on_with_the_same_schedule(corpus: Corpus
     done = train([corpus], tmp_path / "parts", falling, new_translator, updates=20, every=10, until=20)
     assert (done.updates, done.reason) == (20, None)
     assert curve(tmp_path / "parts") == curve(tmp_path / "whole")
+
+
+def test_the_length_of_a_falling_schedule_may_not_change(corpus: Corpus, tmp_path: Path) -> None:
+    falling = dataclasses.replace(TINY, schedule="cosine")
+    train([corpus], tmp_path, falling, new_translator, updates=4, every=2, until=2)
+    record = tmp_path / "run.json"
+    facts = json.loads(record.read_text())
+    assert facts["updates"] == 4
+    with pytest.raises(ArgumentError, match=r"steps: the run in .* was started with 4, and this is 6: take that, or"):
+        train([corpus], tmp_path, falling, new_translator, updates=6, every=2)
+    del facts["updates"]  # as an earlier version wrote it
+    record.write_text(json.dumps(facts))
+    assert train([corpus], tmp_path, falling, new_translator, updates=4, every=2).updates == 4
+    assert json.loads(record.read_text())["updates"] == 4
 
 
 def test_a_loss_that_is_no_number_stops_it(corpus: Corpus, tmp_path: Path) -> None:

@@ -2,7 +2,7 @@
 
 A run's folder::
 
-    run.json                 settings, data and versions; at the end which weights won, and their validation loss
+    run.json                 settings, updates, data, versions; at the end which weights won, and their validation loss
     tokenizer.json ...       learned first
     encoded/                 the text as token ids
     checkpoints/500/ ...     each a model folder, complete or absent
@@ -93,7 +93,7 @@ def train(
         folder: of the run.
         settings: what decides the curve.
         build: makes the model for a tokenizer, with fresh weights.
-        updates: at most.
+        updates: at most. The cosine schedule falls to 0 over them, so there they decide the curve too.
         every: updates between validations, each of which writes a checkpoint.
         patience: validations without a new lowest loss after which the run stops.
         keep: checkpoints to keep, and to average at the end.
@@ -127,7 +127,7 @@ def train(
             "`torchrun --nproc-per-node 2 --no-python qkv train ...`, or leave out --shard"
         )
     with arguments.main_process_first(local=False, desc="the data"):
-        tokenizer, pairs, measured = _prepare(corpora, folder, settings, preparing)
+        tokenizer, pairs, measured = _prepare(corpora, folder, settings, updates, preparing)
         if arguments.should_save:
             checkpoints.discard_partial()
     transformers.set_seed(settings.seed)
@@ -165,11 +165,12 @@ def train(
 
 
 def _prepare(
-    corpora: Sequence[Corpus], folder: Path, settings: Settings, preparing: Callable[[str], None]
+    corpora: Sequence[Corpus], folder: Path, settings: Settings, updates: int, preparing: Callable[[str], None]
 ) -> tuple[PreTrainedTokenizerFast, EncodedPairs, EncodedPairs]:
     """The tokenizer and the encoded sets: made by the first call, opened by every other one."""
     facts = {
         "settings": asdict(settings),
+        "updates": updates,
         "data": [
             {"folder": str(corpus.folder.absolute()), "languages": list(corpus.languages), "digest": corpus.digest}
             for corpus in corpora
@@ -178,6 +179,8 @@ def _prepare(
     known = _read(folder / RUN)
     if known:
         _compare(folder, known, facts)
+        if known.get("updates") != updates:
+            _write(folder / RUN, {**known, "updates": updates})
         tokenizer = PreTrainedTokenizerFast.from_pretrained(folder)
     else:
         folder.mkdir(parents=True, exist_ok=True)
@@ -208,10 +211,13 @@ def _prepare(
 
 def _compare(folder: Path, known: dict[str, Any], now: dict[str, Any]) -> None:
     """A folder goes on with its own run alone."""
-    for name, value in now["settings"].items():
-        if known["settings"].get(name) != value:
+    same = [(name, known["settings"].get(name), value) for name, value in now["settings"].items()]
+    if now["settings"]["schedule"] == "cosine" and "updates" in known:  # they are the schedule's length
+        same.append(("steps", known["updates"], now["updates"]))
+    for name, before, value in same:
+        if before != value:
             raise ArgumentError(
-                f"{name}: the run in {folder} was started with {known['settings'].get(name)!r}, and this is {value!r}: "
+                f"{name}: the run in {folder} was started with {before!r}, and this is {value!r}: "
                 "take that, or another --out"
             )
     if [each["digest"] for each in known["data"]] != [each["digest"] for each in now["data"]]:
