@@ -214,7 +214,7 @@ def test_texts_padded_on_the_left_are_continued_as_alone(options: dict[str, Any]
         assert torch.equal(together[1, 3:], alone[0])
 
 
-@pytest.mark.parametrize("side", [slice(0, 4), slice(3, 7)], ids=["right", "left"])
+@pytest.mark.parametrize("side", [slice(0, 4), slice(3, 7), slice(2, 6)], ids=["right", "left", "both"])
 def test_padding_changes_nothing(side: slice) -> None:
     for model in (language_model(**GPT), sharp(MaskedLanguageModel(MaskedLanguageModelConfig(**TEXT)))):
         alone, text, mask = ids(1, 4, seed=2), ids(2, 7), torch.ones(2, 7, dtype=torch.long)

@@ -21,6 +21,8 @@ PADDED: dict[str, Tensor | None] = {
     "whole": None,
     "right": (torch.arange(7) < torch.tensor([7, 3, 5, 1])[:, None]).long(),
     "left": (torch.arange(7) >= torch.tensor([0, 4, 2, 6])[:, None]).long(),
+    "either": torch.tensor([[0, 0, 0, 1, 1, 1, 1], [1, 1, 1, 0, 0, 0, 0], [0, 0, 1, 1, 1, 0, 0], [1] * 7]),
+    "holes": torch.tensor([[1, 0, 1, 1, 0, 1, 1], [1, 1, 1, 0, 0, 0, 0], [0, 1, 0, 0, 1, 1, 0], [1] * 7]),
 }
 
 

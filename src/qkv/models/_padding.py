@@ -16,7 +16,7 @@ class Seen(NamedTuple):
     """What a mask of padding says.
 
     Attributes:
-        mask: of the keys; None where there is no padding.
+        mask: of the keys; None where there is no padding, an `ArrayMask` where a row's tokens have gaps between them.
         first: the position of the first column, one for each row where there is padding on the left.
     """
 
@@ -49,4 +49,7 @@ def padding(
     moved = (past - before).to(attention_mask.device)
     if torch.equal(there, column >= before[:, None]):
         return Seen(Padding(lengths, side="left"), moved)
+    stop = before + lengths
+    if torch.equal(there, (column >= before[:, None]) & (column < stop[:, None])):
+        return Seen(Padding(past + length - before, side="left") & Padding(stop), moved)
     return Seen(ArrayMask(there[:, None, None]), moved)

@@ -36,7 +36,7 @@ class Stepper:
         decoder: a `Target`.
         embedding: the `Embedding`.
         source: what the encoder made of the texts ``(texts, M, dim)``.
-        mask: of the source's padding.
+        mask: of the source's padding, which leaves one run of tokens of each text.
         beams: rows of each text; text b has the rows ``b * beams`` and following.
         longest: how many tokens there is room for.
     """
@@ -55,6 +55,7 @@ class Stepper:
         self._vocabulary = bare(embedding.table.weight.detach())[None, None]
         self._positions = decoder.positions(source.new_zeros(longest, dim))
         bounds = None if mask is None else mask._bounds(ScoreShape((texts,), 1, 1, keys))
+        assert bounds is None or not bounds.program, f"{mask} has gaps"
         self._start = np.zeros((texts, 1), np.int32) if bounds is None else np.broadcast_to(bounds.start, (texts, 1))
         self._stop = np.full((texts, 1), keys, np.int32) if bounds is None else np.broadcast_to(bounds.stop, (texts, 1))
         self._layers = [_Layer(layer, source) for layer in decoder.stack.layers]

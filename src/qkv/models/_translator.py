@@ -10,6 +10,7 @@ from transformers import DynamicCache, EncoderDecoderCache, GenerationMixin
 from transformers.modeling_outputs import BaseModelOutput, Seq2SeqLMOutput
 
 from .._typing import Float, Int
+from ..attention import ArrayMask
 from ..errors import ArgumentError
 from ..nn import Decoder, Encoder, SinusoidalPositions
 from ._base import QkvModel
@@ -223,7 +224,8 @@ class Translator(QkvModel, GenerationMixin):  # type: ignore[no-untyped-call]
         """Write translations: what ``generate(num_beams=beams, do_sample=False)`` writes, with less around it on a CPU.
 
         Texts that are done cost no more, and beams share what they read. It goes through a decoder of its own, which
-        no capture sees, and knows none of ``generate()``'s other options.
+        no capture sees, and knows none of ``generate()``'s other options. Where a mask has gaps between a text's
+        tokens, and on a GPU, it is ``generate()`` that writes.
 
         Args:
             input_ids: the source ``(batch, M)``.
@@ -236,7 +238,8 @@ class Translator(QkvModel, GenerationMixin):  # type: ignore[no-untyped-call]
             ``(batch, 1 + N)`` tokens: the start token, the translation with its end, and padding.
 
         Raises:
-            ArgumentError: a number is out of range.
+            ArgumentError: a number is out of range, the mask has another shape, or the model is being trained.
+            ModelError: the scores are not numbers; ``generate()`` itself does not look.
 
         >>> sizes = {"hidden_size": 32, "encoder_layers": 1, "decoder_layers": 1, "num_attention_heads": 4}
         >>> model = Translator(TranslatorConfig(vocab_size=100, **sizes)).eval()
@@ -253,7 +256,9 @@ class Translator(QkvModel, GenerationMixin):  # type: ignore[no-untyped-call]
         if self.training:
             raise ArgumentError("translate: expected a model that is not being trained; call .eval() first")
         start, end, pad = (getattr(self.config, f"{name}_token_id") for name in ("decoder_start", "eos", "pad"))
-        if input_ids.device.type != "cpu":
+        texts, keys = input_ids.shape
+        mask = padding(attention_mask, "attention_mask", texts, keys).mask
+        if input_ids.device.type != "cpu" or isinstance(mask, ArrayMask):  # a step reads one run of tokens of each text
             found: Tensor = self.generate(  # type: ignore[assignment, misc]
                 input_ids,
                 attention_mask=attention_mask,
@@ -263,10 +268,8 @@ class Translator(QkvModel, GenerationMixin):  # type: ignore[no-untyped-call]
                 length_penalty=length_penalty,
             )
             return found
-        texts, keys = input_ids.shape
         with torch.inference_mode():
             source = self._read(input_ids, attention_mask)
-            mask = padding(attention_mask, "attention_mask", texts, keys).mask
             stepper = Stepper(self.decoder, self.encoder.embedding, source, mask, beams, max_new_tokens)
             if beams == 1:
                 written = greedy(stepper, texts, start, end, max_new_tokens)
@@ -276,13 +279,15 @@ class Translator(QkvModel, GenerationMixin):  # type: ignore[no-untyped-call]
         return torch.tensor([[start, *text, *[pad] * (width - len(text))] for text in written])
 
     def _read(self, ids: Tensor, attention_mask: Tensor | None) -> Tensor:
-        """What the encoder makes of the texts; a few of like length at a time, so that little padding is computed."""
+        """What the encoder makes of the texts; a few of like length at a time, so that little padding is computed.
+
+        A mask has no gaps.
+        """
         texts, width = ids.shape
         if attention_mask is None or texts <= TOGETHER or bool((attention_mask[:, 0] == 0).any()):
             whole: Tensor = self.encoder(ids, attention_mask)[0]
             return whole
-        columns = torch.arange(1, width + 1)
-        lengths = (columns * (attention_mask != 0)).amax(1)  # whatever stands between, nothing is read behind it
+        lengths = (attention_mask != 0).sum(1)
         found = self.get_input_embeddings().weight.new_zeros(texts, width, self.config.hidden_size)
         order = lengths.argsort(descending=True)
         for first in range(0, texts, TOGETHER):
