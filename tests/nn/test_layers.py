@@ -225,6 +225,18 @@ def test_additive_attention_masks() -> None:
     assert not nothing.any()
 
 
+@pytest.mark.parametrize("mask", [qkv.Padding([3, 1]), qkv.Documents([[0, 0, 1], [0, 1, 1]]), ~qkv.ExceptSelf()])
+def test_additive_attention_masks_each_text_by_itself(mask: qkv.Mask) -> None:
+    attention, x = AdditiveAttention(4, 4, 8).double(), random(2, 3, 4)
+    output, weights = attention(x, x, x, mask=mask)
+    dense = torch.from_numpy(mask.matrix(3, batch=(2,)).copy()).expand(2, 1, 3, 3)[:, 0]
+    assert not weights[~dense].any()
+    for row, allowed in enumerate(dense):
+        for query, keys in enumerate(allowed):
+            alone, _ = attention(x[[row], query : query + 1], x[[row]][:, keys], x[[row]][:, keys])
+            assert_close(output[row, query], alone[0, 0])
+
+
 @pytest.mark.parametrize(
     ("make", "message"),
     [

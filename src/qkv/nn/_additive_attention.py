@@ -42,17 +42,31 @@ class AdditiveAttention(nn.Module):
         *,
         mask: Bool[Tensor, ...] | Mask | None = None,
     ) -> tuple[Float[Tensor, "batch queries value_dim"], Float[Tensor, "batch queries keys"]]:
-        """Outputs and weights; mask is True where a query ``i`` may attend to a key ``j``.
+        """Attend from queries to keys.
 
-        A query that may attend to nothing yields 0.
+        Args:
+            query, key, value: ``(batch, N, query_dim)``, ``(batch, M, key_dim)``, ``(batch, M, value_dim)``.
+            mask: of `qkv`, or booleans that broadcast to ``(batch, N, M)``: True where a query may attend to a key.
+
+        Returns:
+            The outputs ``(batch, N, value_dim)`` and the weights ``(batch, N, M)``. A query that may attend to nothing
+            yields 0.
+
+        Raises:
+            ArgumentError: a mask of `qkv` does not fit the queries and keys.
         """
         hidden = torch.tanh(self.query(query)[:, :, None] + self.key(key)[:, None])
         scores = self.score(hidden)[..., 0]
         if mask is not None:
-            if isinstance(mask, Mask):
-                mask = torch.tensor(mask.matrix(*scores.shape[1:]))
-            scores = scores.masked_fill(~mask, -torch.inf)
+            scores = scores.masked_fill(~(_dense(mask, scores) if isinstance(mask, Mask) else mask), -torch.inf)
         highest = scores.detach().amax(-1, keepdim=True).nan_to_num(neginf=0.0)
         weights = torch.exp(scores - highest)
         weights = weights / weights.sum(-1, keepdim=True).clamp(min=torch.finfo(weights.dtype).tiny)
         return weights @ value, weights
+
+
+def _dense(mask: Mask, scores: Float[Tensor, "batch queries keys"]) -> Bool[Tensor, ...]:
+    """The mask as an array beside the scores; there is one head, whose axis goes."""
+    batch, queries, keys = scores.shape
+    dense = torch.from_numpy(mask.matrix(queries, keys, batch=(batch,)).copy()).to(scores.device)
+    return dense.expand(batch, 1, queries, keys)[:, 0]
