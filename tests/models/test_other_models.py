@@ -19,6 +19,8 @@ from qkv.models import (
     LanguageModelConfig,
     MaskedLanguageModel,
     MaskedLanguageModelConfig,
+    Translator,
+    TranslatorConfig,
     VisionTransformer,
     VisionTransformerConfig,
 )
@@ -238,6 +240,33 @@ def test_first_losses_are_those_of_guessing() -> None:
     images = VisionTransformer(VisionTransformerConfig(**IMAGE)).eval()
     loss = images(torch.randn(64, 1, 8, 8), labels=torch.arange(64) % 5).loss
     assert abs(loss.item() - math.log(5)) < 1
+
+
+def test_more_tokens_and_fewer() -> None:
+    torch.manual_seed(0)
+    sizes = {**TEXT, "vocab_size": 400}
+    translator = TranslatorConfig(vocab_size=400, hidden_size=32, num_attention_heads=4, intermediate_size=48)
+    for model in (
+        LanguageModel(LanguageModelConfig(**sizes)),
+        MaskedLanguageModel(MaskedLanguageModelConfig(**sizes)),
+        Translator(translator),
+    ):
+        text = ids(8, 20, most=400)
+        given = {"input_ids": text, "decoder_input_ids": text} if isinstance(model, Translator) else {"input_ids": text}
+        if isinstance(model, MaskedLanguageModel):
+            torch.nn.init.normal_(model.output_bias, std=0.02)
+        before = logits(model.eval(), **given)
+        model.resize_token_embeddings(500)
+        after = logits(model, **given)
+        assert after.shape == (8, 20, 500)
+        assert model.config.vocab_size == 500
+        torch.testing.assert_close(after[..., :400], before, rtol=1e-6, atol=1e-6)
+        new = ids(8, 20, most=500, seed=2)
+        loss = model(**{**given, "input_ids": new}, labels=ids(8, 20, most=500, seed=3)).loss
+        assert abs(loss.item() - math.log(500)) < 0.1
+        loss.backward()
+        model.resize_token_embeddings(400)
+        torch.testing.assert_close(logits(model, **given), before, rtol=1e-6, atol=1e-6)
 
 
 def test_capture_sees_them_as_they_are() -> None:

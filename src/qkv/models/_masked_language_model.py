@@ -6,6 +6,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 from transformers import PretrainedConfig
 from transformers.modeling_outputs import MaskedLMOutput
 
@@ -99,6 +100,14 @@ class MaskedLanguageModel(QkvModel):  # type: ignore[no-untyped-call]
     def get_input_embeddings(self) -> nn.Embedding:
         """The table of input and output."""
         return self.embedding.table
+
+    def set_input_embeddings(self, value: nn.Module) -> None:
+        """Put another table in its place; the bias is cut to its tokens, or gets a 0 for each that is new."""
+        assert isinstance(value, nn.Embedding)
+        self.embedding.table = value
+        bias = self.output_bias
+        resized = functional.pad(bias.detach(), (0, len(value.weight) - len(bias)))
+        self.output_bias = nn.Parameter(resized, bias.requires_grad)
 
     def forward(
         self,
