@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import made_packages as make
@@ -118,8 +119,9 @@ def test_without_apt_the_error_says_what_to_do(tmp_path: Path, monkeypatch: pyte
 
 
 def test_unknown_pair_names_those_there_are(folder: Path, tmp_path: Path):
-    with pytest.raises(ArgumentError, match=r"expected one of en-fr, en-zh, .* got en-it"):
-        build(recipe_of(), ("en", "it"), tmp_path / "out", Packages(tmp_path, folder))
+    for pair in (("en", "it"), ("it", "fr")):  # the recipe's own texts are English
+        with pytest.raises(ArgumentError, match=rf"expected one of en-fr, en-zh, .* got {'-'.join(pair)}"):
+            build(recipe_of(), pair, tmp_path / "out", Packages(tmp_path, folder))
 
 
 def test_own_table(tmp_path: Path):
@@ -128,6 +130,27 @@ def test_own_table(tmp_path: Path):
     result = build(table_recipe(file, "it"), ("en", "it"), tmp_path / "out", Packages(tmp_path / "kept"))
     assert sum(result.counts.values()) == 199
     assert all(result.counts[name] for name in ("train", "validation", "test"))
+
+
+@pytest.mark.parametrize(
+    ("languages", "rows", "kept"),
+    [
+        (("zh", "en"), [("打开文件", "Open the file"), ("Open it", "打开它吧")], ["打开文件"]),
+        (
+            ("en", "ja"),
+            [("Open the file", "ファイルを開く"), ("It is cold", "さむいです"), ("全部好", "さむいですね")],
+            ["Open the file", "It is cold"],
+        ),
+    ],
+)
+def test_own_text_is_judged_by_the_scripts_of_both_languages(
+    languages: tuple[str, str], rows: list[tuple[str, str]], kept: list[str], tmp_path: Path
+):
+    file = tmp_path / "own.tsv"
+    file.write_text("".join(f"{text}\t{translation}\n" for text, translation in rows), encoding="utf-8")
+    recipe = replace(table_recipe(file, languages[1]), validation=0, test=0)
+    build(recipe, languages, tmp_path / "out", Packages(tmp_path / "kept"))
+    assert parquet.read_table(tmp_path / "out" / "train.parquet")["source"].to_pylist() == kept
 
 
 def test_nothing_left_is_an_error(tmp_path: Path):
@@ -182,7 +205,7 @@ def test_clean(text: str, expected: str):
     ],
 )
 def test_is_kept(text: str, translation: str, language: str, kept: bool):
-    assert is_kept(Pair(text, translation.strip(), ""), Cleaning(), language) is kept
+    assert is_kept(Pair(text, translation.strip(), ""), Cleaning(), ("en", language)) is kept
 
 
 @given(st.text(max_size=60))

@@ -67,7 +67,8 @@ def build(
         ArgumentError: for a pair that no source has, a package that there is not, or when nothing is left.
         DependencyError: where polib or pyarrow is not installed, or neither apt nor a folder brings the packages.
     """
-    foreign, swapped = _foreign(recipe, languages)
+    spoken, swapped = _spoken(recipe, languages)
+    foreign = spoken[1]
     sources = [
         source for source in recipe.sources if foreign in source.languages and (source.shipped or not only_shippable)
     ]
@@ -82,7 +83,7 @@ def build(
         found = packages.bring(source.packages_for(foreign))
         warnings += _changes(found, known)
         kept = 0
-        for text, translation, document in _part(source, found, foreign, recipe.cleaning, folder):
+        for text, translation, document in _part(source, found, spoken, recipe.cleaning, folder):
             key = key_of(text)
             if key in seen:
                 continue
@@ -113,34 +114,38 @@ def build(
     return Built(folder, counts, tuple(dict.fromkeys(warnings)))
 
 
-def _foreign(recipe: Recipe, languages: tuple[str, str]) -> tuple[str, bool]:
-    """The language that is not the recipe's English, and whether it is asked for as the source."""
+def _spoken(recipe: Recipe, languages: tuple[str, str]) -> tuple[tuple[str, str], bool]:
+    """The languages of the recipe's texts and of their translations, and whether they are asked for the other way."""
     there = recipe.languages()
-    for language, other, swapped in ((languages[1], languages[0], False), (languages[0], languages[1], True)):
-        if language in there and other not in there:
-            return language, swapped
+    own = all(source.reader == "table" for source in recipe.sources)  # whose texts may be in any language
+    for spoken in (languages, languages[::-1]):
+        text, translation = spoken
+        if translation in there and text not in there and (own or text == "en"):
+            return (text, translation), spoken != languages
     pairs = ", ".join(f"en-{language}" for language in there)
     raise ArgumentError(f"pair: expected one of {pairs}, or one of them reversed, got {'-'.join(languages)}")
 
 
-def _part(source: Source, found: list[Package], language: str, rules: Cleaning, folder: Path) -> Iterator[Pair]:
+def _part(
+    source: Source, found: list[Package], spoken: tuple[str, str], rules: Cleaning, folder: Path
+) -> Iterator[Pair]:
     """The clean pairs of one source: those kept from an earlier build that read the same files, or read now."""
-    identity = json.dumps([FORMAT, asdict(source), language, asdict(rules), [package.sha256 for package in found]])
+    identity = json.dumps([FORMAT, asdict(source), spoken, asdict(rules), [package.sha256 for package in found]])
     digest = hashlib.sha256(identity.encode()).hexdigest()[:16]
     part = folder / "parts" / f"{source.name}-{digest}.parquet"
     if not part.exists():
         part.parent.mkdir(exist_ok=True)
-        raw = READERS[source.reader]([package.path for package in found], language, source.options)
-        _write(part, [pair._asdict() for pair in _cleaned(raw, rules, language)], ("en", language))
+        raw = READERS[source.reader]([package.path for package in found], spoken[1], source.options)
+        _write(part, [pair._asdict() for pair in _cleaned(raw, rules, spoken)], spoken)
     for row in needs("pyarrow.parquet").read_table(part).to_pylist():
         yield Pair(**row)
 
 
-def _cleaned(raw: Iterator[Pair], rules: Cleaning, language: str) -> Iterator[Pair]:
+def _cleaned(raw: Iterator[Pair], rules: Cleaning, spoken: tuple[str, str]) -> Iterator[Pair]:
     for pair in raw:
         whole = Pair(clean(pair.text), clean(pair.translation), pair.document)
         for piece in sentences(whole):
-            if is_kept(piece, rules, language):
+            if is_kept(piece, rules, spoken):
                 yield piece
 
 

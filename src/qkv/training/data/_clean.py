@@ -52,8 +52,12 @@ def words(text: str) -> float:
     return len(_CJK.sub(" ", text).split()) + characters / 2
 
 
-def is_kept(pair: Pair, rules: Cleaning, language: str) -> bool:
-    """Whether a clean pair is a sentence and its translation, as far as can be seen without reading it."""
+def is_kept(pair: Pair, rules: Cleaning, languages: tuple[str, str]) -> bool:
+    """Whether a clean pair is a sentence and its translation, as far as can be seen without reading it.
+
+    Args:
+        languages: of the text and of the translation.
+    """
     here, there = words(pair.text), words(pair.translation)
     if not (rules.shortest <= here <= rules.longest and rules.shortest / 2 <= there <= rules.longest * 1.5):
         return False
@@ -65,7 +69,7 @@ def is_kept(pair: Pair, rules: Cleaning, language: str) -> bool:
         or _letters(pair.translation) < rules.letters
     ):
         return False
-    if _CJK.search(pair.text) or (language == "zh") != bool(_CJK.search(pair.translation)):
+    if not all(_in_its_script(side, language) for side, language in zip(pair[:2], languages, strict=True)):
         return False
     return sorted(_PLACEHOLDER.findall(pair.text)) == sorted(_PLACEHOLDER.findall(pair.translation))
 
@@ -77,6 +81,11 @@ def normalised(text: str) -> str:
     True
     """
     return "".join(letter for letter in unicodedata.normalize("NFKC", text).casefold() if letter.isalnum())
+
+
+def _in_its_script(text: str, language: str) -> bool:
+    """Whether Chinese characters are there for Chinese and for no other; Japanese and Korean are written either way."""
+    return language in ("ja", "ko") or (language == "zh") == bool(_CJK.search(text))
 
 
 def _letters(text: str) -> float:
