@@ -89,6 +89,25 @@ def test_pair_reversed_swaps_the_columns(folder: Path, tmp_path: Path):
     assert set(HELD.values()) == sources_of(tmp_path / "out")["test-application"]
 
 
+def test_pair_reversed_has_no_source_in_two_sets(tmp_path: Path):
+    """Two English originals of one French sentence, which by their own letters would go to two sets."""
+    recipe = recipe_of()
+    by_set = {set_of(key_of(text), recipe): text for text in MESSAGES}
+    messages = {
+        by_set["train"]: "Le même message",
+        by_set["test"]: "Le même message !",
+        "One more text": "Un tout autre message",
+    }
+    (tmp_path / "debs").mkdir()
+    make.write_deb(tmp_path / "debs", "tool", {make.locale_path("fr"): make.catalogue(messages, tmp_path)})
+    recipe = replace(recipe, sources=recipe.sources[:1])
+    build(recipe, ("fr", "en"), tmp_path / "out", Packages(tmp_path, tmp_path / "debs"))
+    sets = sources_of(tmp_path / "out")
+    keys = [key_of(text) for texts in sets.values() for text in texts]
+    assert len(keys) == len(set(keys)) == 2
+    assert all(set_of(key_of(text), recipe) == name for name, texts in sets.items() for text in texts)
+
+
 def test_second_build_reads_no_package_again(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     first = built(folder, tmp_path / "out")
     monkeypatch.setattr("qkv.training.data.readers.READERS", {})

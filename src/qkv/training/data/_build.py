@@ -52,9 +52,9 @@ def build(
 ) -> Built:
     """Read, clean and split everything that a recipe names for one pair of languages.
 
-    A sentence's set follows from the sentence alone (`set_of`), copies are dropped by the source text without case and
-    punctuation, and what an out-of-domain set holds is in no other: no source sentence is in two sets. The first source
-    that has a sentence keeps it.
+    A sentence's set follows from its source text alone (`set_of`), copies are dropped by that text without case and
+    punctuation, and what an out-of-domain set holds is in no other: no source sentence is in two sets, whichever
+    language is the source. The first source that has a sentence keeps it.
 
     Args:
         languages: of the columns source and target, ``("en", "fr")``; the recipe's own texts are English first.
@@ -84,13 +84,13 @@ def build(
         warnings += _changes(found, known)
         kept = 0
         for text, translation, document in _part(source, found, spoken, recipe.cleaning, folder):
-            key = key_of(text)
+            here, there = (translation, text) if swapped else (text, translation)
+            key = key_of(here)
             if key in seen:
                 continue
             seen.add(key)
             kept += 1
             name = f"test-{source.held_out}" if source.held_out else set_of(key, recipe)
-            here, there = (translation, text) if swapped else (text, translation)
             sets.setdefault(name, []).append(
                 {"source": here, "target": there, "origin": source.name, "document": document}
             )
