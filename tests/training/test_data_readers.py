@@ -129,7 +129,13 @@ def test_table_reads_parquet(tmp_path: Path):
     import pyarrow.parquet
 
     file = tmp_path / "own.parquet"
-    pyarrow.parquet.write_table(arrow.table({"id": [1], "en": ["A cat"], "fr": ["Un chat"]}), file)
+    columns = {
+        "id": [1, 2, 3],
+        "en": ["A cat", None, "A dog"],
+        "fr": ["Un chat", "Un chien", None],
+        "it": ["Un gatto"] * 3,
+    }
+    pyarrow.parquet.write_table(arrow.table(columns), file)
     assert list(READERS["table"]([file], "fr", {})) == [("A cat", "Un chat", "own")]
 
 
@@ -141,3 +147,45 @@ def test_table_names_the_line_that_is_wrong(tmp_path: Path, name: str, content: 
     file.write_text(content)
     with pytest.raises(ArgumentError, match=r"own\.\w+, line 2: expected"):
         list(READERS["table"]([file], "fr", {}))
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        (
+            "own.tsv",
+            "A caf\xe9\tUn caf\xe9\n".encode("latin-1"),
+            r"own\.tsv: expected UTF-8, got the byte 0xe9 .*: save it as",
+        ),
+        (
+            "own.jsonl",
+            '["A cat", "Un chat"]\n'.encode("utf-16"),
+            r"own\.jsonl: expected UTF-8, got the byte 0xff .*: save it as",
+        ),
+        (
+            "own.parquet",
+            b"PAR1 and then no Parquet",
+            r"own\.parquet: expected a Parquet file, got one that cannot be read \(",
+        ),
+        ("own.parquet", b"", r"own\.parquet: expected a Parquet file, got one that cannot be read \("),
+    ],
+)
+def test_table_that_cannot_be_read_says_what_to_do(tmp_path: Path, name: str, content: bytes, message: str):
+    pytest.importorskip("pyarrow")
+    file = tmp_path / name
+    file.write_bytes(content)
+    with pytest.raises(ArgumentError, match=message):
+        list(READERS["table"]([file], "fr", {}))
+
+
+def test_table_of_parquet_needs_two_text_columns(tmp_path: Path):
+    arrow = pytest.importorskip("pyarrow")
+    import pyarrow.parquet
+
+    file = tmp_path / "own.parquet"
+    for columns in ({"id": [1]}, {"id": [1], "en": ["A cat"]}):
+        pyarrow.parquet.write_table(arrow.table(columns), file)
+        with pytest.raises(
+            ArgumentError, match=r"own\.parquet, line 1: expected a text and its translation, got \d columns"
+        ):
+            list(READERS["table"]([file], "fr", {}))
