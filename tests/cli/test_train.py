@@ -97,6 +97,36 @@ def test_progress_is_told(trained: Path) -> None:
     assert "done: 121 updates; " in again
 
 
+def test_the_text_that_is_given_is_looked_at(trained: Path, tmp_path: Path) -> None:
+    def stopped(file: Path, message: str, *options: str) -> None:
+        told = f"the run in {trained} was started {message}: take another --out, or remove {trained} to start again"
+        with pytest.raises(ArgumentError, match=re.escape(told)):
+            run("train", "translation", str(file), "--out", str(trained), *options, *SETTINGS)
+
+    before = {file: file.read_bytes() for file in trained.rglob("*") if file.is_file()}
+    other = write_table(tmp_path / "other.tsv", SENTENCES[1::15])
+    stopped(other, f"on ten.tsv, and {other} holds other text")
+    edited = write_table(tmp_path / "ten.tsv", [*TEN, ("Yes.", "Oui.")])
+    stopped(edited, f"on ten.tsv, and {edited} has changed since")
+    stopped(write_table(tmp_path / "ten.tsv", TEN), "with en-fr, and this is en-it", "--pair", "en-it")
+    assert {file: file.read_bytes() for file in trained.rglob("*") if file.is_file()} == before
+
+
+def test_the_same_text_elsewhere_goes_on(trained: Path, tmp_path: Path) -> None:
+    moved = write_table(tmp_path / "moved.tsv", TEN)
+    assert "done: 122 updates; " in run(
+        "train", "translation", str(moved), "--out", str(trained), "--steps", "122", *SETTINGS
+    )
+
+
+def test_two_texts_without_a_folder_do_not_meet(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("QKV_CACHE", str(tmp_path / "cache"))
+    for name, pairs in (("one", TEN), ("two", SENTENCES[1::15])):
+        table = write_table(tmp_path / f"{name}.tsv", pairs)
+        told = run("train", "translation", str(table), "--steps", "1", *SETTINGS)
+        assert f"into {tmp_path / 'cache' / 'trained' / f'translation-{name}-en-fr'}\n" in told
+
+
 def test_what_it_cannot_do(trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("QKV_CACHE", str(tmp_path))
     with pytest.raises(ArgumentError, match="run `qkv data build translation --pair en-de`, or name DATA"):

@@ -5,6 +5,8 @@ The same command goes on after whatever cut it off.
 
 from __future__ import annotations
 
+import hashlib
+import json
 import os
 import time
 from collections.abc import Callable
@@ -97,7 +99,8 @@ def translation(
         seed=seed,
         precision=best_precision() if precision == "auto" else precision,
     )
-    folder = out or cache_folder() / "trained" / f"translation-{pair}"
+    own = [file.stem for file in data or [] if file.is_file()]  # so that two texts of one's own don't meet
+    folder = out or cache_folder() / "trained" / "-".join(["translation", *own, pair])
     corpora = _corpora(data or [], pair, folder)
     speak = _speaker()
     speak(f"{_described(corpora)}; {settings.size}, {settings.precision}, into {folder}", quiet=True)
@@ -139,15 +142,31 @@ def _corpora(data: list[Path], pair: str, folder: Path) -> list[Corpus]:
         raise ArgumentError(f"data: expected folders, or one file of two columns, got {', '.join(map(str, data))}")
     from qkv.training import data as room
 
-    languages = languages_of(pair)
+    file, languages = files[0], languages_of(pair)
     place = folder / "data"
     manifest = place / "manifest.json"
     while not manifest.is_file() and not _first_process():
         time.sleep(0.1)  # the first process is at it; torchrun ends all of them where it fails
     if not manifest.is_file():
         packages = room.Packages(cache_folder() / "packages", None)
-        room.build(room.table_recipe(files[0], languages[1]), languages, place, packages)
-    return [open_corpus(place)]
+        room.build(room.table_recipe(file, languages[1]), languages, place, packages)
+    corpus = open_corpus(place)
+    _check_text(corpus, file, languages, folder)
+    return [corpus]
+
+
+def _check_text(corpus: Corpus, file: Path, languages: tuple[str, str], folder: Path) -> None:
+    """A run goes on with the text that it was started on: what lies split in its folder came from this very file."""
+    advice = f"take another --out, or remove {folder} to start again"
+    if corpus.languages != languages:
+        before, now = ("-".join(pair) for pair in (corpus.languages, languages))
+        raise ArgumentError(f"--pair: the run in {folder} was started with {before}, and this is {now}: {advice}")
+    sources = json.loads((corpus.folder / "manifest.json").read_bytes())["sources"]
+    read = {package["sha256"]: package["name"] for source in sources for package in source["packages"]}
+    if hashlib.sha256(file.read_bytes()).hexdigest() not in read:
+        which = "has changed since" if file.name in read.values() else "holds other text"
+        names = ", ".join(read.values())
+        raise ArgumentError(f"data: the run in {folder} was started on {names}, and {file} {which}: {advice}")
 
 
 def _described(corpora: list[Corpus]) -> str:
