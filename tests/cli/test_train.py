@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from rich.console import Console
 from typer.testing import CliRunner
 
 from made_corpus import SENTENCES, one_thread, write_table
 from qkv import ArgumentError, ModelError
+from qkv.cli import _telling
 from qkv.cli._app import app
+from qkv.training import Progress
 
 TEN = SENTENCES[::15]
 SETTINGS = [
@@ -95,6 +99,42 @@ def test_progress_is_told(trained: Path) -> None:
     assert re.search(r"en-fr: \d+ pairs; tiny, (float32|bfloat16), into", again)
     assert re.search(r"update 121  validation loss \d\.\d{4}, [\d.]+% of tokens right", again)
     assert "done: 121 updates; " in again
+
+
+LINES = [
+    Progress(50, 7000, 0.02, loss=6.21, speed=3128.4, left=3723),
+    Progress(500, 7000, 0.19, validation=5.1234, accuracy=0.25),
+    Progress(7000, 7000, 2.7, loss=1.234, speed=12345.6, left=0),
+]
+
+
+def shown(monkeypatch: pytest.MonkeyPatch, terminal: bool) -> str:
+    with open(os.devnull, "w") as nothing:
+        screen = Console(file=nothing, force_terminal=terminal, record=True, width=80)
+        monkeypatch.setattr(_telling, "console", lambda: screen)
+        with _telling.telling() as told:
+            for progress in LINES:
+                told.report(progress)
+        return screen.export_text()
+
+
+def test_a_bar_on_a_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
+    text = shown(monkeypatch, terminal=True)
+    assert re.search(r"50 of 7,000 ━{12} loss 6\.210  3,128 tokens/s  1:02:03 left", text)
+    assert re.search(r"update 500  validation loss 5\.1234, 25\.0% of tokens right", text)
+    assert re.search(r"7,000 of 7,000 ━{12} loss 1\.234  12,346 tokens/s  0:00:00 left", text)
+    assert "pass" not in text
+
+
+def test_lines_where_output_is_piped_and_the_first_process_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert shown(monkeypatch, terminal=False).splitlines() == [
+        "update 50 of 7,000  pass 0.02  loss 6.2100  3,128 tokens/s  1:02:03 left",
+        "update 500  validation loss 5.1234, 25.0% of tokens right",
+        "update 7,000 of 7,000  pass 2.70  loss 1.2340  12,346 tokens/s  0:00:00 left",
+    ]
+    monkeypatch.setenv("RANK", "1")
+    for terminal in (True, False):
+        assert shown(monkeypatch, terminal) == ""
 
 
 def test_the_text_that_is_given_is_looked_at(trained: Path, tmp_path: Path) -> None:

@@ -7,23 +7,20 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.text import Text
 
 from ..errors import ArgumentError
 from ..training import Settings
 from ._app import app
-from ._terminal import console, palette
+from ._telling import first_process, telling
 from .data import languages_of
 
 if TYPE_CHECKING:
-    from qkv.training import Corpus, Progress, Trained
+    from qkv.training import Corpus, Trained
 
 train = typer.Typer(help="Train models on your own text or on built data sets.", no_args_is_help=True)
 app.add_typer(train, name="train")
@@ -102,25 +99,25 @@ def translation(
     own = [file.stem for file in data or [] if file.is_file()]  # so that two texts of one's own don't meet
     folder = out or cache_folder() / "trained" / "-".join(["translation", *own, pair])
     corpora = _corpora(data or [], pair, folder)
-    speak = _speaker()
-    speak(f"{_described(corpora)}; {settings.size}, {settings.precision}, into {folder}", quiet=True)
-    trained = run(
-        corpora,
-        folder,
-        settings,
-        new_translator,
-        updates=steps,
-        every=every,
-        patience=patience,
-        keep=keep,
-        accumulate=accumulate,
-        shard=shard,
-        seconds=None if hours is None else 3600 * hours,
-        report=lambda progress: speak(_line(progress), quiet=progress.validation is None),
-        preparing=lambda step: speak(step, quiet=True),
-    )
-    for line in _summary(trained):
-        speak(line)
+    with telling() as told:
+        told.say(f"{_described(corpora)}; {settings.size}, {settings.precision}, into {folder}", quiet=True)
+        trained = run(
+            corpora,
+            folder,
+            settings,
+            new_translator,
+            updates=steps,
+            every=every,
+            patience=patience,
+            keep=keep,
+            accumulate=accumulate,
+            shard=shard,
+            seconds=None if hours is None else 3600 * hours,
+            report=told.report,
+            preparing=lambda step: told.say(step, quiet=True),
+        )
+        for line in _summary(trained):
+            told.say(line)
 
 
 def _corpora(data: list[Path], pair: str, folder: Path) -> list[Corpus]:
@@ -145,7 +142,7 @@ def _corpora(data: list[Path], pair: str, folder: Path) -> list[Corpus]:
     file, languages = files[0], languages_of(pair)
     place = folder / "data"
     manifest = place / "manifest.json"
-    while not manifest.is_file() and not _first_process():
+    while not manifest.is_file() and not first_process():
         time.sleep(0.1)  # the first process is at it; torchrun ends all of them where it fails
     if not manifest.is_file():
         packages = room.Packages(cache_folder() / "packages", None)
@@ -173,41 +170,9 @@ def _described(corpora: list[Corpus]) -> str:
     return ", ".join(f"{'-'.join(corpus.languages)}: {corpus.sets['train']:,} pairs" for corpus in corpora)
 
 
-def _line(progress: Progress) -> str:
-    if progress.validation is not None:
-        return (
-            f"update {progress.update:,}  validation loss {progress.validation:.4f}, "
-            f"{100 * (progress.accuracy or 0):.1f}% of tokens right"
-        )
-    return (
-        f"update {progress.update:,} of {progress.updates:,}  pass {progress.passes:.2f}  loss {progress.loss:.4f}  "
-        f"{progress.speed:,.0f} tokens/s  {_clock(progress.left or 0)} left"
-    )
-
-
-def _clock(seconds: float) -> str:
-    minutes, rest = divmod(round(seconds), 60)
-    return f"{minutes // 60}:{minutes % 60:02}:{rest:02}"
-
-
 def _summary(trained: Trained) -> list[str]:
     why = f"stopped, as {trained.reason}" if trained.reason else "done"
     return [
         f"{why}: {trained.updates:,} updates; {trained.weights}, validation loss {trained.validation:.4f}",
         f'try it: qkv translate "..." --model {trained.folder}',
     ]
-
-
-def _first_process() -> bool:
-    return os.environ.get("RANK", "0") == "0"
-
-
-def _speaker() -> Callable[..., None]:
-    """Prints lines, in the first process alone."""
-    screen, colours = console(), palette()
-
-    def speak(line: str, *, quiet: bool = False) -> None:
-        if _first_process():
-            screen.print(Text(line, style=colours.quiet if quiet else ""), soft_wrap=True)
-
-    return speak
