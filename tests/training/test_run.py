@@ -20,7 +20,7 @@ from transformers import AutoModelForSeq2SeqLM
 import qkv
 from made_corpus import TINY, made_corpus
 from qkv import ArgumentError, TrainingError
-from qkv.training import Corpus, Progress, Settings, new_translator, open_corpus, read_metrics, train
+from qkv.training import Corpus, Progress, Settings, best_precision, new_translator, open_corpus, read_metrics, train
 from qkv.training._checkpoints import load_average
 
 SOURCES = Path(qkv.__file__).parents[1]
@@ -213,6 +213,15 @@ def test_a_folder_goes_on_with_its_own_run_alone(corpus: Corpus, whole: Path, tm
     (elsewhere / "manifest.json").write_text(json.dumps({**manifest, "recipe": "another"}))
     with pytest.raises(ArgumentError, match=r"data: the run in .* was started on other text"):
         train([open_corpus(elsewhere)], whole, TINY, new_translator, updates=60)
+
+
+def test_a_run_keeps_its_precision_on_every_machine(tmp_path: Path) -> None:
+    (tmp_path / "broken").mkdir()
+    (tmp_path / "broken" / "run.json").write_text('{"settings": {"precision": "float8"}}')
+    assert best_precision(tmp_path) == best_precision(tmp_path / "broken") == best_precision()
+    for precision in ("bfloat16", "float32"):
+        (tmp_path / "run.json").write_text(json.dumps({"settings": {"precision": precision}}))
+        assert best_precision(tmp_path) == precision
 
 
 def test_what_it_cannot_train_on(corpus: Corpus, tmp_path: Path) -> None:

@@ -64,7 +64,11 @@ def translation(
     clip: Annotated[float, typer.Option(help="The largest norm of a gradient.")] = DEFAULT.clip,
     seed: Annotated[int, typer.Option(help="Of weights, dropout and the order of sentences.")] = DEFAULT.seed,
     precision: Annotated[
-        str, typer.Option(help="Of matrix products: float32, bfloat16, or auto: bfloat16 where the processor has it.")
+        str,
+        typer.Option(
+            help="Of matrix products: float32, bfloat16, or auto: at a run's start bfloat16 where the processor has "
+            "it, and later what the run was started with."
+        ),
     ] = "auto",
     every: Annotated[int, typer.Option(min=1, help="Updates between validations, with a checkpoint each.")] = 500,
     patience: Annotated[int, typer.Option(min=1, help="Validations without a gain before it stops.")] = 10,
@@ -81,6 +85,8 @@ def translation(
 
     if hours is not None and not hours > 0:
         raise ArgumentError(f"--hours: expected a number above 0, got {hours}")
+    own = [file.stem for file in data or [] if file.is_file()]  # so that two texts of one's own don't meet
+    folder = out or cache_folder() / "trained" / "-".join(["translation", *own, pair])
     settings = Settings(
         size=size,
         vocabulary=vocabulary,
@@ -94,10 +100,8 @@ def translation(
         decay=decay,
         clip=clip,
         seed=seed,
-        precision=best_precision() if precision == "auto" else precision,
+        precision=best_precision(folder) if precision == "auto" else precision,
     )
-    own = [file.stem for file in data or [] if file.is_file()]  # so that two texts of one's own don't meet
-    folder = out or cache_folder() / "trained" / "-".join(["translation", *own, pair])
     corpora = _corpora(data or [], pair, folder)
     with telling() as told:
         told.say(f"{_described(corpora)}; {settings.size}, {settings.precision}, into {folder}", quiet=True)

@@ -34,6 +34,7 @@ from ._encoded import EncodedPairs, digest, encode
 from ._loss import SmoothedLoss
 from ._memory import keep_freed_memory
 from ._plot import write_plot
+from ._settings import RUN as RUN
 from ._settings import Settings
 from ._shards import whole_weights
 from ._tensorboard import tensorboard
@@ -41,7 +42,7 @@ from ._tokenizer import train_tokenizer
 from ._trainer import TokenTrainer
 from ._watch import Progress, Report, StopEarly, Watch, read_metrics
 
-RUN, METRICS, PLOT = "run.json", "metrics.jsonl", "loss.svg"
+METRICS, PLOT = "metrics.jsonl", "loss.svg"
 
 Build = Callable[[PreTrainedTokenizerFast, Settings], PreTrainedModel]
 

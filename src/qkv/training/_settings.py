@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
+from pathlib import Path
 
 from ..errors import ArgumentError
 
+RUN = "run.json"
+"""What a run's folder says of it."""
 SCHEDULES = ("inverse-sqrt", "cosine")
 SIZES = {"tiny": (64, 2, 2, 2), "small": (256, 4, 4, 2), "base": (384, 6, 4, 3)}
 """Of a translator: width, heads, layers of the encoder and of the decoder; with 8,000 tokens 0.8, 7 and 17 million
@@ -63,11 +67,26 @@ class Settings:
                 raise ArgumentError(f"{name}: expected {' or '.join(known)}, got {getattr(self, name)!r}")
 
 
-def best_precision() -> str:
-    """``"bfloat16"`` where the accelerator, or else the processor, multiplies it natively; ``"float32"`` elsewhere."""
+def best_precision(folder: Path | None = None) -> str:
+    """The precision of the run in this folder, which keeps its own on every machine.
+
+    Without one: ``"bfloat16"`` where the accelerator, or else the processor, multiplies it natively; ``"float32"``
+    elsewhere.
+    """
     import torch
 
     from ..attention._backends._native import isas
 
+    if folder is not None and (known := _recorded(folder)):
+        return known
     native = torch.cuda.is_bf16_supported() if torch.cuda.is_available() else "avx512_bf16" in isas()
     return "bfloat16" if native else "float32"
+
+
+def _recorded(folder: Path) -> str | None:
+    """None where no run was started; what is wrong with a record is said where the run goes on."""
+    try:
+        known = json.loads((folder / RUN).read_text(encoding="utf-8"))["settings"]["precision"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+    return known if known in PRECISIONS else None
