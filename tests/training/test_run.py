@@ -229,6 +229,8 @@ def test_what_it_cannot_train_on(corpus: Corpus, tmp_path: Path) -> None:
         train([corpus], tmp_path, dataclasses.replace(TINY, longest=3), new_translator, updates=5)
     with pytest.raises(ArgumentError, match="every: expected 1 or more, got 0"):
         train([corpus], tmp_path, TINY, new_translator, updates=5, every=0)
+    with pytest.raises(ArgumentError, match="accumulate: expected 1 or more, got 0"):
+        train([corpus], tmp_path, TINY, new_translator, updates=5, accumulate=0)
     (tmp_path / "manifest.json").write_text('{"languages": ["en", "fr"], "counts": {"train": 0}}')
     with pytest.raises(ArgumentError, match=re.escape(f"data: {tmp_path} has no pair to train on")):
         open_corpus(tmp_path)

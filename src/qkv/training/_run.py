@@ -112,7 +112,8 @@ def train(
         DependencyError: where ``shard`` finds a PyTorch before 2.6.
         TrainingError: where the loss is not a number.
     """
-    for name, value in (("steps", updates), ("every", every), ("patience", patience), ("keep", keep)):
+    counts = {"steps": updates, "every": every, "patience": patience, "keep": keep, "accumulate": accumulate}
+    for name, value in counts.items():
         if value < 1:
             raise ArgumentError(f"{name}: expected 1 or more, got {value}")
     checkpoints = Checkpoints(folder, keep)
