@@ -76,8 +76,8 @@ def translation(
 ) -> None:
     """Train a translator: tokenizer, model, checkpoints, curve. The same command goes on with a run that was cut off.
 
-    An accelerator is used where there is one; torchrun --nproc-per-node 2 --no-python qkv train ... shares each update
-    among processes, and with --shard the weights as well.
+    A CUDA or ROCm GPU is used where there is one; torchrun --nproc-per-node 2 --no-python qkv train ... shares each
+    update among processes, and with --shard the weights as well.
     """
     from qkv.pretrained import cache_folder
     from qkv.training import best_precision, new_translator

@@ -12,7 +12,7 @@ RUN = "run.json"
 """What a run's folder says of it."""
 SCHEDULES = ("inverse-sqrt", "cosine")
 SIZES = {"tiny": (64, 2, 2, 2), "small": (256, 4, 4, 2), "base": (384, 6, 4, 3)}
-"""Of a translator: width, heads, layers of the encoder and of the decoder; with 8,000 tokens 0.8, 7 and 17 million
+"""Of a translator: width, heads, layers of the encoder and of the decoder; with 8,000 tokens 0.7, 7 and 17 million
 parameters."""
 PRECISIONS = ("float32", "bfloat16")
 
