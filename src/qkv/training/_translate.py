@@ -28,12 +28,14 @@ def translate(
     """Translate each text, as one sentence.
 
     Args:
-        to: the target language; None where the model has one only.
+        to: the target language; None where the model has one only. A tokenizer of `qkv train` names what its model
+            writes; where one names nothing, any language is taken, and says nothing to the model.
         beams: hypotheses kept at each step; 1 takes the likeliest token each time.
         report: called with how many texts are done, and how many there are.
 
     Raises:
-        ArgumentError: for a language that the model does not write, or less than one beam.
+        ArgumentError: for a language that the model does not write, as far as its tokenizer says, or less than one
+            beam.
         ModelError: where the model does not translate (it has no decoder beside its encoder).
     """
     import torch
@@ -60,7 +62,7 @@ def translate(
 
 
 def language(tokenizer: PreTrainedTokenizerBase, to: str | None) -> str:
-    """The language that is meant, checked against what the model writes; "" where neither says."""
+    """The language that is meant, checked against what the tokenizer names, if it does; "" where neither says."""
     known = target_languages(tokenizer)
     if to is None:
         if len(known) > 1:
