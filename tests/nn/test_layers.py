@@ -17,6 +17,7 @@ from qkv.nn import (
     Encoder,
     EncoderLayer,
     FeedForward,
+    KeyValueCache,
     LearnedPositions,
     MultiHeadAttention,
     Residual,
@@ -77,6 +78,30 @@ def test_observing_changes_no_bit() -> None:
     output, seen = attention.observe(x, mask=qkv.Causal(), entropy=True, top_k=2)
     assert torch.equal(output, attention(x, mask=qkv.Causal()))
     assert seen.entropy.shape == (2, HEADS, 9)
+
+
+def test_weights_are_selected_as_qkv_weights_selects() -> None:
+    attention, x = double(MultiHeadAttention(DIM, HEADS)), random(2, 5, DIM)
+    whole = attention.weights(x, mask=qkv.Causal())
+    assert whole.shape == (2, HEADS, 5, 5)
+    last = attention.weights(x, rows=-1, columns=slice(1, 4), mask=qkv.Causal())
+    assert_close(last, whole[:, :, -1, 1:4])
+    assert_close(
+        attention.weights(x, rows=[0, 3], columns=torch.tensor([2]), mask=qkv.Causal()), whole[:, :, [0, 3], 2:3]
+    )
+
+
+@torch.no_grad()
+def test_weights_of_a_step_come_from_its_projections() -> None:
+    attention, x, cache = double(MultiHeadAttention(DIM, HEADS)), random(2, 5, DIM), KeyValueCache()
+    attention.project(x[:, :4], cache=cache)
+    query, key, _ = attention.project(x[:, 4:], cache=cache)
+    assert_close(qkv.weights(query, key)[:, :, 0], attention.weights(x, rows=-1))
+
+
+def test_the_layers_that_others_define_are_at_hand() -> None:
+    assert qkv.nn.LayerNorm is nn.LayerNorm
+    assert qkv.nn.ALiBi is qkv.ALiBi
 
 
 @pytest.mark.parametrize("norm_first", [False, True])
@@ -243,7 +268,8 @@ def test_additive_attention_masks_each_text_by_itself(mask: qkv.Mask) -> None:
         (lambda: MultiHeadAttention(10, 3), "heads: expected a number that divides dim 10, got 3"),
         (lambda: MultiHeadAttention(12, 4, key_heads=3), "key_heads: expected a number that divides heads 4, got 3"),
         (lambda: FeedForward(8, activation="tanh"), "activation: expected"),
-        (lambda: Residual(8, place="between"), 'norm_place: expected "before" or "after"'),
+        (lambda: Residual(8, place="between"), r'^place \(norm_place of a layer\): expected "before" or "after", got'),
+        (lambda: Encoder(1, 8, 2, norm_place="between"), "norm_place of a layer.*, got 'between'"),
         (lambda: EncoderLayer(8, 2, norm="batch"), 'norm: expected "layer" or "rms"'),
         (lambda: Rotary(3), "head_dim: expected an even number, got 3"),
     ],

@@ -1,8 +1,12 @@
 """Attention for PyTorch: the layers of "Attention Is All You Need", and those that came after it.
 
 Read them in this order: `MultiHeadAttention`, `FeedForward`, `Residual`, `EncoderLayer`, `DecoderLayer`, `Transformer`.
+`LayerNorm` is PyTorch's, and `ALiBi` is `qkv.ALiBi`, a bias: neither needs anything of its own here.
 """
 
+from torch.nn import LayerNorm as LayerNorm
+
+from ..attention import ALiBi as ALiBi
 from . import functional as functional
 from ._additive_attention import AdditiveAttention as AdditiveAttention
 from ._cache import KeyValueCache as KeyValueCache

@@ -7,8 +7,9 @@ from typing import Any, NamedTuple, Protocol
 import torch
 from torch import Tensor, nn
 
-from .._typing import Bool, Float, Int
+from .._typing import Bool, Float
 from ..attention import Bias, Mask, Observation, observe, weights
+from ..attention._weights import Selection
 from ..errors import ArgumentError
 from ._attended import attended
 from ._from_torch import rename_when_loading, split_projections
@@ -52,6 +53,9 @@ class MultiHeadAttention(nn.Module):
         bias: whether the four projections have one.
         dropout: of the weights, while training.
         rotary: turns queries and keys by their positions.
+
+    Raises:
+        ArgumentError: heads do not divide dim (without head_dim), or key_heads do not divide heads.
 
     >>> import torch
     >>> import qkv
@@ -114,6 +118,9 @@ class MultiHeadAttention(nn.Module):
 
         Returns:
             ``(batch, N, dim)``. A query that may attend to nothing yields the output projection's bias.
+
+        Raises:
+            ArgumentError: source, mask or bias do not fit x; the message names it.
         """
         query, key, value = self.project(x, source, cache)
         output = attended(
@@ -142,6 +149,9 @@ class MultiHeadAttention(nn.Module):
 
         Args:
             statistics: as in `qkv.observe`: ``entropy=True``, ``top_k=8``, ...
+
+        Raises:
+            ArgumentError: something does not fit x, or a statistic is not known; the message names it.
         """
         query, key, value = self.project(x, source, cache)
         seen = observe(query, key, value, mask=mask, bias=bias, **statistics)
@@ -152,12 +162,24 @@ class MultiHeadAttention(nn.Module):
         x: Float[Tensor, "batch queries dim"],
         source: Float[Tensor, "batch keys source_dim"] | KeysValues | None = None,
         *,
-        rows: Int[Tensor, " some"] | None = None,
-        columns: Int[Tensor, " others"] | None = None,
+        rows: Selection = None,
+        columns: Selection = None,
         mask: Mask | Bool[Tensor, ...] | None = None,
         bias: Bias | Float[Tensor, ...] | None = None,
-    ) -> Float[Tensor, "batch heads some others"]:
-        """The exact weights of some queries on some keys, of all on all by default: see `qkv.weights`. To look at."""
+    ) -> Float[Tensor, "batch heads *window"]:
+        """The exact weights of some queries on some keys, of all on all by default. To look at: without derivatives.
+
+        Args:
+            rows, columns: queries and keys, as in `qkv.weights`: a slice, an index, or an array or list of them.
+            source, mask, bias: as in `forward`. There is no cache, which looking would extend: for the weights of a
+                step, give `qkv.weights` the query and the keys of `project`, under `torch.no_grad`.
+
+        Returns:
+            ``(batch, heads, rows, columns)``; an index drops its axis.
+
+        Raises:
+            ArgumentError: something does not fit x; the message names it.
+        """
         with torch.no_grad():
             query, key, _ = self.project(x, source)
             found: Tensor = weights(query, key, rows=rows, columns=columns, mask=mask, bias=bias)

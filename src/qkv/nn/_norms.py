@@ -22,6 +22,10 @@ class RMSNorm(nn.Module):
 
     The mean is taken in float32. Zhang and Sennrich, "Root Mean Square Layer Normalization" (NeurIPS 2019).
 
+    Args:
+        dim: of x.
+        eps: keeps a vector of zeros from being divided by 0.
+
     >>> import torch
     >>> RMSNorm(2)(torch.tensor([3.0, 3.0])).detach().round(decimals=3)
     tensor([1., 1.])
@@ -33,6 +37,7 @@ class RMSNorm(nn.Module):
         self.weight = nn.Parameter(torch.ones(dim))
 
     def forward(self, x: Float[Tensor, "*batch dim"]) -> Float[Tensor, "*batch dim"]:
+        """x ``(*batch, dim)``, each vector for itself."""
         wide = x.float() if x.dtype in (torch.float16, torch.bfloat16) else x
         scale = torch.rsqrt(wide.square().mean(-1, keepdim=True) + self.eps)
         return (wide * scale).to(x.dtype) * self.weight
@@ -57,13 +62,21 @@ class Residual(nn.Module):
         dim: of x.
         norm: ``"layer"`` or ``"rms"``.
         place: ``"after"`` or ``"before"``.
-        dropout: of f's result.
+        dropout: of f's result, while training.
+
+    Raises:
+        ArgumentError: norm or place are another.
+
+    >>> import torch
+    >>> x = torch.tensor([[3.0, 1.0]])
+    >>> Residual(2)(x, lambda x: x * 2)  # norm([9, 3])
+    tensor([[ 1.0000, -1.0000]], grad_fn=<NativeLayerNormBackward0>)
     """
 
     def __init__(self, dim: int, norm: NormName = "layer", place: NormPlace = "after", dropout: float = 0.0) -> None:
         super().__init__()
         if place not in ("before", "after"):
-            raise ArgumentError(f'norm_place: expected "before" or "after", got {place!r}')
+            raise ArgumentError(f'place (norm_place of a layer): expected "before" or "after", got {place!r}')
         self.place = place
         self.norm = norm_of(norm, dim)
         self.dropout = nn.Dropout(dropout)
