@@ -32,7 +32,13 @@ class LayerCache:
 
 
 class DecoderLayer(nn.Module):
-    """Causal self-attention, cross-attention, then a feed-forward part, each within a residual connection and a norm.
+    r"""Causal self-attention, cross-attention, then a feed-forward part, each within a residual connection and a norm:
+
+    .. math:: a &= \mathrm{norm}(x + \mathrm{MultiHead}_{j \le i}(x, x)) \\
+              b &= \mathrm{norm}(a + \mathrm{MultiHead}(a, s)) \\
+              z &= \mathrm{norm}(b + \mathrm{FFN}(b))
+
+    with the source s, or, with ``norm_place="before"``, x + f(norm(x)) for each part f, see `Residual`.
 
     The right half of figure 1 of Vaswani et al., "Attention Is All You Need" (NeurIPS 2017); without a source, a layer
     of a language model. The state dict of a `torch.nn.TransformerDecoderLayer` of the same sizes loads as it is.
@@ -40,6 +46,9 @@ class DecoderLayer(nn.Module):
     Args:
         cross: whether there is a source to read.
         source_dim: of the source, None is dim; the rest are those of `EncoderLayer`.
+
+    Raises:
+        ArgumentError: as `EncoderLayer`.
 
     >>> import torch
     >>> layer = DecoderLayer(16, heads=4)
@@ -93,6 +102,10 @@ class DecoderLayer(nn.Module):
             mask, bias: of self-attention, beside causality, which is always there.
             source_mask: of cross-attention: the source's padding.
             cache: of earlier positions; x then holds only those that are new.
+
+        Raises:
+            ArgumentError: there is no source, given now or kept by the cache, though the layer reads one; or mask or
+                bias do not fit. The message names it.
         """
         causal = Causal() if mask is None else Causal() & mask
         own = None if cache is None else cache.own
@@ -119,7 +132,10 @@ class DecoderLayer(nn.Module):
 
 
 class Decoder(nn.Module):
-    """A stack of `DecoderLayer` s; with norms before the parts, one more norm at the end.
+    r"""A stack of `DecoderLayer` s; with norms before the parts, one more norm at the end:
+
+    .. math:: x_l = \mathrm{layer}_l(x_{l-1}, s), \quad l = 1, \ldots, L, \qquad
+              \mathrm{Decoder}(x_0, s) = x_L \;\text{ or }\; \mathrm{norm}(x_L)
 
     The state dict of a `torch.nn.TransformerDecoder` of the same sizes loads as it is. Step by step, with a list of
     `LayerCache` s, it gives what it gives at once, within rounding.
@@ -127,6 +143,9 @@ class Decoder(nn.Module):
     Args:
         layers: how many; the rest are those of `DecoderLayer`.
         final_norm: None is as the place of the norms asks for.
+
+    Raises:
+        ArgumentError: as `EncoderLayer`.
 
     >>> import torch
     >>> decoder = Decoder(2, dim=16, heads=4)
@@ -187,7 +206,11 @@ class Decoder(nn.Module):
         source_mask: Mask | Bool[Tensor, ...] | None = None,
         cache: list[LayerCache] | None = None,
     ) -> Float[Tensor, "batch length dim"]:
-        """x ``(batch, length, dim)`` through every layer; the arguments are those of `DecoderLayer`."""
+        """x ``(batch, length, dim)`` through every layer; arguments and errors are those of `DecoderLayer`.
+
+        Args:
+            cache: of `new_cache`, one for each layer.
+        """
         caches = [None] * len(self.layers) if cache is None else cache
         for layer, held in zip(self.layers, caches, strict=True):
             x = layer(x, source, mask=mask, bias=bias, source_mask=source_mask, cache=held)

@@ -14,7 +14,11 @@ from ._rotary import Rotary
 
 
 class EncoderLayer(nn.Module):
-    """Self-attention, then a feed-forward part, each within a residual connection and a norm.
+    r"""Self-attention, then a feed-forward part, each within a residual connection and a norm:
+
+    .. math:: y = \mathrm{norm}(x + \mathrm{MultiHead}(x, x)), \qquad z = \mathrm{norm}(y + \mathrm{FFN}(y))
+
+    or, with ``norm_place="before"``, x + f(norm(x)) for each part f, see `Residual`.
 
     The left half of figure 1 of Vaswani et al., "Attention Is All You Need" (NeurIPS 2017). The state dict of a
     `torch.nn.TransformerEncoderLayer` of the same sizes loads as it is.
@@ -25,6 +29,9 @@ class EncoderLayer(nn.Module):
         norm, norm_place: of `Residual`; their ``norm_first`` is ``norm_place="before"``.
         dropout: of weights, of the hidden part and of both results, while training.
         key_heads, bias, rotary: of `MultiHeadAttention`.
+
+    Raises:
+        ArgumentError: heads do not divide dim, or key_heads heads; a name is not known. The message names it.
 
     >>> import torch
     >>> EncoderLayer(16, heads=4)(torch.randn(2, 5, 16)).shape
@@ -59,20 +66,30 @@ class EncoderLayer(nn.Module):
         mask: Mask | Bool[Tensor, ...] | None = None,
         bias: Bias | Float[Tensor, ...] | None = None,
     ) -> Float[Tensor, "batch length dim"]:
-        """x ``(batch, length, dim)`` after it has read itself; mask and bias as in `qkv.attend`."""
+        """x ``(batch, length, dim)`` after it has read itself; mask and bias as in `qkv.attend`.
+
+        Raises:
+            ArgumentError: mask or bias do not fit x; the message names it.
+        """
         x = self.around_attention(x, lambda inner: self.attention(inner, mask=mask, bias=bias))
         result: Tensor = self.around_feed_forward(x, self.feed_forward)
         return result
 
 
 class Encoder(nn.Module):
-    """A stack of `EncoderLayer` s; with norms before the parts, one more norm at the end.
+    r"""A stack of `EncoderLayer` s; with norms before the parts, one more norm at the end:
+
+    .. math:: x_l = \mathrm{layer}_l(x_{l-1}), \quad l = 1, \ldots, L, \qquad
+              \mathrm{Encoder}(x_0) = x_L \;\text{ or }\; \mathrm{norm}(x_L)
 
     The state dict of a `torch.nn.TransformerEncoder` of the same sizes loads as it is.
 
     Args:
         layers: how many; the rest are those of `EncoderLayer`.
         final_norm: None is as the place of the norms asks for.
+
+    Raises:
+        ArgumentError: as `EncoderLayer`.
 
     >>> import torch
     >>> import qkv
@@ -123,7 +140,11 @@ class Encoder(nn.Module):
         mask: Mask | Bool[Tensor, ...] | None = None,
         bias: Bias | Float[Tensor, ...] | None = None,
     ) -> Float[Tensor, "batch length dim"]:
-        """x ``(batch, length, dim)`` through every layer; mask and bias, as in `qkv.attend`, in each."""
+        """x ``(batch, length, dim)`` through every layer; mask and bias, as in `qkv.attend`, in each.
+
+        Raises:
+            ArgumentError: mask or bias do not fit x; the message names it.
+        """
         for layer in self.layers:
             x = layer(x, mask=mask, bias=bias)
         result: Tensor = x if self.norm is None else self.norm(x)

@@ -27,7 +27,10 @@ class FeedForward(nn.Module):
         hidden: between the two; None is 4 dim, and 8/3 dim for swiglu, whose third matrix makes up for it.
         activation: ``"relu"``, ``"gelu"`` or ``"swiglu"``.
         bias: whether the maps have one.
-        dropout: between the two.
+        dropout: between the two, while training.
+
+    Raises:
+        ArgumentError: the activation is another.
 
     >>> import torch
     >>> FeedForward(8)(torch.zeros(2, 3, 8)).shape
@@ -54,6 +57,7 @@ class FeedForward(nn.Module):
         self.dropout = nn.Dropout(dropout)
 
     def forward(self, x: Float[Tensor, "*batch dim"]) -> Float[Tensor, "*batch dim"]:
+        """x ``(*batch, dim)``, each position for itself."""
         hidden = bent(self.activation, self.up(x), None if self.gate is None else self.gate(x))
         result: Tensor = self.down(self.dropout(hidden))
         return result

@@ -35,7 +35,15 @@ def sinusoids(length: int, dim: int) -> Float[Tensor, "length dim"]:
 
 
 class SinusoidalPositions(nn.Module):
-    """Adds `sinusoids` to embeddings; has no parameters, and no longest text: the table grows as it is asked to.
+    r"""Adds `sinusoids` to embeddings; has no parameters, and no longest text: the table grows as it is asked to:
+
+    .. math:: y_p = x_p + \mathrm{PE}_p
+
+    Vaswani et al., "Attention Is All You Need" (NeurIPS 2017), section 3.5.
+
+    Args:
+        dim: of the embeddings.
+        length: of the table to begin with.
 
     >>> import torch
     >>> SinusoidalPositions(4)(torch.zeros(1, 2, 4))[0, 0]
@@ -62,9 +70,15 @@ class SinusoidalPositions(nn.Module):
 
 
 class LearnedPositions(nn.Module):
-    """Adds a learned vector for each position, as BERT and GPT-2 do; longer texts than `length` are an error.
+    r"""Adds a learned vector for each position, as BERT and GPT-2 do; longer texts than `length` are an error:
+
+    .. math:: y_p = x_p + W_p
 
     Gehring et al., "Convolutional Sequence to Sequence Learning" (ICML 2017).
+
+    Args:
+        dim: of the embeddings.
+        length: the longest text.
 
     >>> import torch
     >>> LearnedPositions(4, length=8)(torch.zeros(1, 2, 4)).shape
@@ -77,7 +91,11 @@ class LearnedPositions(nn.Module):
         nn.init.normal_(self.weight, std=0.02)
 
     def forward(self, x: Float[Tensor, "*batch length dim"], first: First = 0) -> Float[Tensor, "*batch length dim"]:
-        """x ``(*batch, length, dim)`` with the positions ``first, first + 1, ...`` added."""
+        """x ``(*batch, length, dim)`` with the positions ``first, first + 1, ...`` added.
+
+        Raises:
+            ArgumentError: there are more positions than the table has.
+        """
         rows, last = _rows(first, x.shape[-2])
         if last > len(self.weight):
             raise ArgumentError(

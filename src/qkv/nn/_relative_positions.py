@@ -9,7 +9,11 @@ from ..attention import RelativeBias
 
 
 class T5Positions(nn.Module):
-    """A learned number for each head and each step from query to key; far steps share buckets.
+    r"""A learned number for each head and each step from query to key; far steps share buckets:
+
+    .. math:: s_{hij} = \frac{q_{hi} \cdot k_{hj}}{\sqrt{\mathrm{head\_dim}}} + W_{\mathrm{bucket}(j - p_i),\, h}
+
+    where :math:`p_i` is the place of query i among the keys. (T5 itself leaves the root away.)
 
     Calling it gives the `qkv.RelativeBias` for ``bias=`` of an attention, in which the table is never spread out over
     n x n scores. Raffel et al., "Exploring the Limits of Transfer Learning" (T5, JMLR 2020). The weights are Hugging
@@ -20,6 +24,9 @@ class T5Positions(nn.Module):
         buckets: rows of the table.
         bidirectional: True for an encoder, False for a decoder.
         max_distance: steps from here on share the last bucket.
+
+    Raises:
+        ArgumentError: when called: too few buckets, or a `max_distance` that they reach already.
 
     >>> T5Positions(heads=2)().matrix(4, heads=2).shape
     (2, 4, 4)

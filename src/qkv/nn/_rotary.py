@@ -24,6 +24,9 @@ class Rotary(nn.Module):
         head_dim: even.
         base: larger turns slower, and reaches further.
 
+    Raises:
+        ArgumentError: `head_dim` is odd.
+
     >>> import torch
     >>> x = torch.tensor([[[1.0, 0.0]]])
     >>> Rotary(2)(x, torch.tensor([0]))

@@ -13,7 +13,9 @@ from ._norms import NormName, NormPlace
 
 
 class Transformer(nn.Module):
-    """Figure 1 of Vaswani et al., "Attention Is All You Need" (NeurIPS 2017), between the embeddings and the softmax.
+    r"""Figure 1 of Vaswani et al., "Attention Is All You Need" (NeurIPS 2017), between the embeddings and the softmax:
+
+    .. math:: \mathrm{Transformer}(x, y) = \mathrm{Decoder}(y, \mathrm{Encoder}(x))
 
     The state dict of a `torch.nn.Transformer` of the same sizes loads as it is (made with ``final_norm=True``, for
     PyTorch's always ends in norms).
@@ -22,6 +24,9 @@ class Transformer(nn.Module):
         dim, heads, hidden: of every layer.
         encoder_layers, decoder_layers: how many.
         activation, norm, norm_place, final_norm, dropout, key_heads, bias: as in `Encoder`.
+
+    Raises:
+        ArgumentError: as `EncoderLayer`.
 
     >>> import torch
     >>> import qkv
@@ -89,7 +94,11 @@ class Transformer(nn.Module):
         Args:
             source_mask: the source's padding: of the encoder's self-attention and of cross-attention.
             target_mask: beside causality, which is always there.
-            cache: of `Decoder.new_cache`, to go on where an earlier call stopped.
+            cache: of `Decoder.new_cache`, to go on where an earlier call stopped. The encoder runs in every call: for
+                steps, call `encoder` once and then `decoder`.
+
+        Raises:
+            ArgumentError: a mask does not fit; the message names it.
         """
         memory = self.encoder(source, mask=source_mask)
         result: Tensor = self.decoder(target, memory, mask=target_mask, source_mask=source_mask, cache=cache)
