@@ -51,7 +51,7 @@ class DecoderKeys(LayerCache):
         self._cache.is_updated[self._layer] = True
 
 
-def growing(cache: Any) -> Any:
+def checked_cache(cache: Any) -> Any:
     """The cache, if it holds what was read and nothing else.
 
     Raises:

@@ -12,7 +12,7 @@ from .._typing import Int
 from ..errors import ArgumentError
 from ..nn import Decoder, LayerCache, LearnedPositions, Rotary, SinusoidalPositions
 from ._base import QkvModel
-from ._cache import OwnKeys, growing
+from ._cache import OwnKeys, checked_cache
 from ._embedding import Embedding
 from ._language_model_config import LanguageModelConfig
 from ._loss import cross_entropy
@@ -115,7 +115,7 @@ class LanguageModel(QkvModel, GenerationMixin):  # type: ignore[no-untyped-call]
         """
         if past_key_values is None and labels is None and (self.config.use_cache if use_cache is None else use_cache):
             past_key_values = DynamicCache()
-        cache = growing(past_key_values)
+        cache = checked_cache(past_key_values)
         past = 0 if cache is None else int(cache.get_seq_length())
         seen = padding(attention_mask, "attention_mask", input_ids.shape[0], input_ids.shape[1], past)
         x = self.embedding(input_ids)

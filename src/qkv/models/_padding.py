@@ -12,7 +12,7 @@ from ..attention import ArrayMask, Mask, Padding
 from ..errors import ArgumentError
 
 
-class Seen(NamedTuple):
+class PaddingMask(NamedTuple):
     """What a mask of padding says.
 
     Attributes:
@@ -26,14 +26,14 @@ class Seen(NamedTuple):
 
 def padding(
     attention_mask: Int[Tensor, "batch length"] | None, name: str, batch: int, length: int, past: int = 0
-) -> Seen:
+) -> PaddingMask:
     """Take a mask of `past` earlier columns and `length` new ones apart.
 
     Raises:
         ArgumentError: it has another shape.
     """
     if attention_mask is None:
-        return Seen(None, past)
+        return PaddingMask(None, past)
     if tuple(attention_mask.shape) != (batch, past + length):
         raise ArgumentError(
             f"{name}: expected shape {(batch, past + length)}, 1 for tokens and 0 for padding, one for each token "
@@ -41,15 +41,15 @@ def padding(
         )
     there = attention_mask.detach().cpu() != 0
     if bool(there.all()):
-        return Seen(None, past)
+        return PaddingMask(None, past)
     lengths, column = there.sum(1), torch.arange(past + length)
     if torch.equal(there, column < lengths[:, None]):
-        return Seen(Padding(lengths), past)
+        return PaddingMask(Padding(lengths), past)
     before = there.int().argmax(1)  # padding on the left moves the text, and a text does not know where it stands
     moved = (past - before).to(attention_mask.device)
     if torch.equal(there, column >= before[:, None]):
-        return Seen(Padding(lengths, side="left"), moved)
+        return PaddingMask(Padding(lengths, side="left"), moved)
     stop = before + lengths
     if torch.equal(there, (column >= before[:, None]) & (column < stop[:, None])):
-        return Seen(Padding(past + length - before, side="left") & Padding(stop), moved)
-    return Seen(ArrayMask(there[:, None, None]), moved)
+        return PaddingMask(Padding(past + length - before, side="left") & Padding(stop), moved)
+    return PaddingMask(ArrayMask(there[:, None, None]), moved)

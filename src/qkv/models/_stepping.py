@@ -23,7 +23,7 @@ from ..attention._plan import Plan
 from ..attention._scores import ScoreShape
 from ..errors import ModelError
 from ..nn import DecoderLayer, MultiHeadAttention
-from ..nn._feed_forward import bent
+from ..nn._feed_forward import activated
 
 FEW = 8
 """Rows up to which a matrix is multiplied from the left, see `_linear`."""
@@ -63,7 +63,7 @@ class Stepper:
         shape = 2 * len(self._layers), texts * beams, attention.key_heads, longest, attention.head_dim
         self._own = source.new_empty(shape)
         self._length = 0
-        self._see()
+        self._refresh_views()
 
     def step(self, tokens: Int[Tensor, " rows"]) -> Float[Tensor, "rows dim"]:
         """Read each row's newest token: the vectors that say what follows."""
@@ -116,9 +116,9 @@ class Stepper:
         for layer in self._layers:
             layer.source = layer.source[:, :left]
         self._start, self._stop = self._start[texts], self._stop[texts]
-        self._see()
+        self._refresh_views()
 
-    def _see(self) -> None:
+    def _refresh_views(self) -> None:
         """What a step needs of the texts that are left, as NumPy sees it."""
         self._scale = self._layers[0].head_dim ** -0.5
         self._held = [bare(own) for own in _pairs(self._own)]
@@ -168,7 +168,7 @@ class _Layer:
 
         def feed_forward(inner: Tensor) -> Tensor:
             gate = None if self._gate is None else _linear(inner, *self._gate)
-            return _linear(bent(self._activation, _linear(inner, *self._up), gate), *self._down)
+            return _linear(activated(self._activation, _linear(inner, *self._up), gate), *self._down)
 
         for norm, part in zip(self._norms, (attention, cross_attention, feed_forward), strict=True):
             x = x + part(norm(x)) if self._before else norm(x + part(x))

@@ -14,7 +14,7 @@ from ..attention import ArrayMask
 from ..errors import ArgumentError
 from ..nn import Decoder, Encoder, SinusoidalPositions
 from ._base import QkvModel
-from ._cache import DecoderKeys, growing
+from ._cache import DecoderKeys, checked_cache
 from ._embedding import Embedding
 from ._loss import IGNORED, cross_entropy
 from ._padding import padding
@@ -197,7 +197,7 @@ class Translator(QkvModel, GenerationMixin):  # type: ignore[no-untyped-call]
                 source,
                 attention_mask=decoder_attention_mask,
                 source_mask=attention_mask,
-                cache=growing(past_key_values),
+                cache=checked_cache(past_key_values),
             )
         logits = self.encoder.embedding.scores(hidden)
         output = Seq2SeqLMOutput(

@@ -58,7 +58,7 @@ class FeedForward(nn.Module):
 
     def forward(self, x: Float[Tensor, "*batch dim"]) -> Float[Tensor, "*batch dim"]:
         """x ``(*batch, dim)``, each position for itself."""
-        hidden = bent(self.activation, self.up(x), None if self.gate is None else self.gate(x))
+        hidden = activated(self.activation, self.up(x), None if self.gate is None else self.gate(x))
         result: Tensor = self.down(self.dropout(hidden))
         return result
 
@@ -66,7 +66,7 @@ class FeedForward(nn.Module):
         return self.activation
 
 
-def bent(
+def activated(
     activation: Activation, hidden: Float[Tensor, "*batch hidden"], gate: Float[Tensor, "*batch hidden"] | None
 ) -> Float[Tensor, "*batch hidden"]:
     """What stands between the two maps; swiglu has a gate."""
