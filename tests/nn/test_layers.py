@@ -262,6 +262,12 @@ def test_additive_attention_masks_each_text_by_itself(mask: qkv.Mask) -> None:
             assert_close(output[row, query], alone[0, 0])
 
 
+def test_additive_attention_masks_where_its_scores_are() -> None:
+    attention, x = AdditiveAttention(4, 4, 8).to("meta"), torch.randn(2, 3, 4, device="meta")
+    output, _ = attention(x, x, x, mask=qkv.Padding([3, 1]))
+    assert output.device.type == "meta"
+
+
 @pytest.mark.parametrize(
     ("make", "message"),
     [
