@@ -172,6 +172,15 @@ def test_own_text_is_judged_by_the_scripts_of_both_languages(
     assert parquet.read_table(tmp_path / "out" / "train.parquet")["source"].to_pylist() == kept
 
 
+def test_own_text_keeps_its_underscores(tmp_path: Path):
+    file = tmp_path / "own.tsv"
+    file.write_text("Call snake_case of AT&t\tAppelez snake_case de AT&t\n")
+    recipe = replace(table_recipe(file, "fr"), validation=0, test=0)
+    build(recipe, ("en", "fr"), tmp_path / "out", Packages(tmp_path / "kept"))
+    (row,) = parquet.read_table(tmp_path / "out" / "train.parquet").to_pylist()
+    assert (row["source"], row["target"]) == ("Call snake_case of AT&t", "Appelez snake_case de AT&t")
+
+
 def test_nothing_left_is_an_error(tmp_path: Path):
     file = tmp_path / "own.tsv"
     file.write_text("1234\t5678\n")

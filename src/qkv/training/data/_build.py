@@ -136,14 +136,16 @@ def _part(
     if not part.exists():
         part.parent.mkdir(exist_ok=True)
         raw = READERS[source.reader]([package.path for package in found], spoken[1], source.options)
-        _write(part, [pair._asdict() for pair in _cleaned(raw, rules, spoken)], spoken)
+        _write(part, [pair._asdict() for pair in _cleaned(raw, source, rules, spoken)], spoken)
     for row in needs("pyarrow.parquet").read_table(part).to_pylist():
         yield Pair(**row)
 
 
-def _cleaned(raw: Iterator[Pair], rules: Cleaning, spoken: tuple[str, str]) -> Iterator[Pair]:
+def _cleaned(raw: Iterator[Pair], source: Source, rules: Cleaning, spoken: tuple[str, str]) -> Iterator[Pair]:
+    programs = source.reader != "table"  # in a text of one's own, _ and & are letters
     for pair in raw:
-        whole = Pair(clean(pair.text), clean(pair.translation), pair.document)
+        text, translation = (clean(side, accelerators=programs) for side in pair[:2])
+        whole = Pair(text, translation, pair.document)
         for piece in sentences(whole):
             if is_kept(piece, rules, spoken):
                 yield piece

@@ -19,14 +19,17 @@ _PLACEHOLDER = re.compile(
 _SENTENCE = re.compile(r"(?<=[.!?])\s+(?=[A-ZÀ-Ý«\"“(])|(?<=[。！？])")
 
 
-def clean(text: str) -> str:
-    """One line without tags, keyboard accelerators and doubled spaces.
+def clean(text: str, *, accelerators: bool = True) -> str:
+    """One line without tags, doubled spaces and, where a program's text has them, keyboard accelerators.
 
     >>> clean("Open <b>_File</b>&hellip;")
     'Open File…'
+    >>> clean("AT&amp;t writes snake_case", accelerators=False)
+    'AT&t writes snake_case'
     """
     text = html.unescape(_TAG.sub("", text))
-    text = _ACCELERATOR.sub("", text)
+    if accelerators:
+        text = _ACCELERATOR.sub("", text)
     return _SPACES.sub(" ", unicodedata.normalize("NFC", text)).strip()
 
 
