@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from dataclasses import replace
 from pathlib import Path
@@ -12,6 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from qkv.errors import ArgumentError, DependencyError
+from qkv.training import open_corpus
 from qkv.training.data import Built, Packages, Recipe, build, load_recipe, table_recipe
 from qkv.training.data._clean import clean, is_kept, normalised, words
 from qkv.training.data._pair import Pair
@@ -77,6 +79,36 @@ def test_manifest_says_what_went_in(folder: Path, tmp_path: Path):
     assert tool["packages"][0]["version"] == "1.0-1"
     assert len(tool["packages"][0]["sha256"]) == 64
     assert "unclear" not in {source["name"] for source in manifest["sources"]}
+
+
+def test_manifest_says_what_may_not_go_out(folder: Path, tmp_path: Path):
+    built(folder, tmp_path / "out", only_shippable=False)
+    manifest = json.loads((tmp_path / "out" / "manifest.json").read_text())
+    shipped = {source["name"]: source["shipped"] for source in manifest["sources"]}
+    assert shipped == {"programs": True, "held": True, "unclear": False}
+
+
+def test_run_on_an_earlier_build_knows_its_data(folder: Path, tmp_path: Path):
+    """Earlier manifests did not say which sources may go out, and one of them stated a licence wrongly."""
+    built(folder, tmp_path / "out")
+    file = tmp_path / "out" / "manifest.json"
+    now, manifest = open_corpus(tmp_path / "out").digest, json.loads(file.read_text())
+    for source in manifest["sources"]:
+        del source["shipped"]
+    content = json.dumps(manifest, indent=2, ensure_ascii=False).encode()
+    assert now == hashlib.sha256(content).hexdigest()
+    manifest["sources"][0]["licence"] = "MIT"
+    file.write_text(json.dumps(manifest, indent=2, ensure_ascii=False))
+    before = open_corpus(tmp_path / "out").digest
+    assert before != now
+    for _ in range(2):
+        built(folder, tmp_path / "out")
+        assert open_corpus(tmp_path / "out").digest == before
+    assert "MIT" not in file.read_text()
+    messages = {"A wholly new message": "Un message tout nouveau"}
+    make.write_deb(folder, "player", {make.locale_path("fr"): make.catalogue(messages, tmp_path)})
+    built(folder, tmp_path / "out")
+    assert open_corpus(tmp_path / "out").digest not in (before, now)
 
 
 def test_text_without_a_licence_is_left_out_unless_asked_for(folder: Path, tmp_path: Path):

@@ -133,7 +133,7 @@ def test_what_is_not_given_away(run: Path, tmp_path: Path) -> None:
         (tmp_path / "run.json").write_text(json.dumps(facts))
         with pytest.raises(ArgumentError, match="states no licence: what it trained is not given away"):
             pack(tmp_path, tmp_path / "out", licence="MIT")
-        manifest.write_text(before.replace('"licence"', '"shipped": false, "licence"'))
+        manifest.write_text(before.replace('"shipped": true', '"shipped": false'))
         facts["data"][0]["digest"] = open_corpus(manifest.parent).digest
         (tmp_path / "run.json").write_text(json.dumps(facts))
         with pytest.raises(ArgumentError, match="is not for weights that go out"):

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from ...errors import ArgumentError
+from .._corpus import digest_of, written
 from .._needs import needs
 from ._clean import clean, is_kept, sentences
 from ._packages import Package, Packages
@@ -110,7 +111,9 @@ def build(
         "sources": facts,
         "sha256": {name: _sha256(folder / f"{name}.parquet") for name in sets},
     }
-    _replace(folder / MANIFEST, json.dumps(manifest, indent=2, ensure_ascii=False).encode())
+    if digest := _kept_digest(folder, manifest):
+        manifest["digest"] = digest
+    _replace(folder / MANIFEST, written(manifest))
     return Built(folder, counts, tuple(dict.fromkeys(warnings)))
 
 
@@ -153,7 +156,13 @@ def _cleaned(raw: Iterator[Pair], source: Source, rules: Cleaning, spoken: tuple
 
 def _facts(source: Source, found: list[Package], kept: int) -> dict[str, Any]:
     packages = [{"name": each.name, "version": each.version, "sha256": each.sha256} for each in found]
-    return {"name": source.name, "licence": source.licence, "pairs": kept, "packages": packages}
+    return {
+        "name": source.name,
+        "licence": source.licence,
+        "shipped": source.shipped,
+        "pairs": kept,
+        "packages": packages,
+    }
 
 
 def _manifest(folder: Path) -> dict[str, str]:
@@ -163,6 +172,20 @@ def _manifest(folder: Path) -> dict[str, str]:
         return {each["name"]: each["sha256"] for source in manifest["sources"] for each in source["packages"]}
     except (OSError, ValueError, KeyError, TypeError):
         return {}
+
+
+def _kept_digest(folder: Path, manifest: dict[str, Any]) -> str | None:
+    """The digest of the data set that lies here, where the new one has the same text but would get another.
+
+    So a run goes on after a build that only corrected what is said of the text, such as a licence.
+    """
+    try:
+        content = (folder / MANIFEST).read_bytes()
+        before, digest = json.loads(content), digest_of(content)
+        same = all(before[name] == manifest[name] for name in ("languages", "counts", "sha256"))
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+    return digest if same and digest != digest_of(written(manifest)) else None
 
 
 def _changes(found: list[Package], known: dict[str, str]) -> Iterator[str]:
