@@ -111,6 +111,17 @@ def test_run_on_an_earlier_build_knows_its_data(folder: Path, tmp_path: Path):
     assert open_corpus(tmp_path / "out").digest not in (before, now)
 
 
+def test_licence_that_is_corrected_changes_no_text(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    out, recipe = tmp_path / "out", recipe_of()
+    built(folder, out)
+    before = open_corpus(out)
+    monkeypatch.setattr("qkv.training.data._build.READERS", {})
+    built(folder, out, replace(recipe, sources=tuple(replace(each, licence="GPL-2.0-only") for each in recipe.sources)))
+    assert open_corpus(out) == before
+    manifest = json.loads((out / "manifest.json").read_text())
+    assert {source["licence"] for source in manifest["sources"]} == {"GPL-2.0-only"}
+
+
 def test_text_without_a_licence_is_left_out_unless_asked_for(folder: Path, tmp_path: Path):
     built(folder, tmp_path / "out", only_shippable=False)
     assert any("What is this about" in texts for texts in sources_of(tmp_path / "out").values())

@@ -133,8 +133,16 @@ def _part(
     source: Source, found: list[Package], spoken: tuple[str, str], rules: Cleaning, folder: Path
 ) -> Iterator[Pair]:
     """The clean pairs of one source: those kept from an earlier build that read the same files, or read now."""
-    identity = json.dumps([FORMAT, asdict(source), spoken, asdict(rules), [package.sha256 for package in found]])
-    digest = hashlib.sha256(identity.encode()).hexdigest()[:16]
+    files = [package.sha256 for package in found]
+    identity = [
+        FORMAT,
+        source.reader,
+        source.options,
+        spoken,
+        asdict(rules),
+        files,
+    ]  # what decides the text, no licence
+    digest = hashlib.sha256(json.dumps(identity).encode()).hexdigest()[:16]
     part = folder / "parts" / f"{source.name}-{digest}.parquet"
     if not part.exists():
         part.parent.mkdir(exist_ok=True)
