@@ -6,10 +6,8 @@ from collections.abc import Sequence
 
 import torch
 
+from ..models._loss import IGNORED as IGNORED
 from ._encoded import Ids
-
-IGNORED = -100
-"""The label of a position that has none: it counts in no loss."""
 
 
 class Collate:

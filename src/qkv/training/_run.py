@@ -25,6 +25,7 @@ import transformers
 from transformers import PreTrainedModel, PreTrainedTokenizerFast, PrinterCallback
 
 from .._quiet import quiet_transformers
+from .._replacing import replacing
 from ..errors import ArgumentError
 from ._arguments import training_arguments
 from ._checkpoints import Checkpoints, KeepCheckpoints, load_average
@@ -269,9 +270,8 @@ def _read(file: Path) -> dict[str, Any] | None:
 
 
 def _write(file: Path, facts: dict[str, Any]) -> None:
-    temporary = file.with_name(f".{file.name}.partial")
-    temporary.write_text(json.dumps(facts, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
-    temporary.replace(file)
+    with replacing(file) as temporary:
+        temporary.write_text(json.dumps(facts, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
 def _versions() -> dict[str, str]:
