@@ -15,6 +15,7 @@ from typing import Any
 
 import pytest
 import torch
+from tensorboardX.proto.event_pb2 import Event
 from transformers import AutoModelForSeq2SeqLM
 
 import qkv
@@ -37,6 +38,18 @@ def curve(folder: Path) -> list[tuple[Any, ...]]:
     return [tuple(line.get(name) for name in names) for line in read_metrics(folder / "metrics.jsonl")]
 
 
+def tensorboard_losses(folder: Path) -> list[float]:
+    """The validation losses that TensorBoard's file holds: length, checksum, an event, checksum, and so on."""
+    (file,) = folder.glob("events.out.tfevents.*")
+    content, losses = file.read_bytes(), []
+    while content:
+        length = int.from_bytes(content[:8], "little")
+        event = Event.FromString(content[12 : 12 + length])
+        losses += [value.simple_value for value in event.summary.value if value.tag == "eval/loss"]
+        content = content[16 + length :]
+    return losses
+
+
 @pytest.fixture(scope="module")
 def whole(corpus: Corpus, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run of 60 updates in one go."""
@@ -54,7 +67,7 @@ def test_it_learns_and_leaves_a_model(whole: Path) -> None:
     model = AutoModelForSeq2SeqLM.from_pretrained(whole)
     assert model.config.vocab_size == 340
     assert (whole / "loss.svg").read_text().startswith("<svg")
-    assert (whole / "tensorboard").is_dir()
+    assert tensorboard_losses(whole / "tensorboard") == pytest.approx(losses)
     result = json.loads((whole / "run.json").read_text())["result"]
     assert result["updates"] == 60
     assert result["validation"] <= min(losses) + 1e-6
