@@ -49,10 +49,25 @@ class Corpus:
 
 
 def open_corpus(folder: Path) -> Corpus:
-    """The data set in this folder.
+    r"""The data set in this folder.
+
+    Args:
+        folder: that `qkv.training.data.build` made.
+
+    Returns:
+        What it holds; the text itself is read by `Corpus.pairs`.
 
     Raises:
         ArgumentError: where there is none, or it has nothing to train on.
+
+    >>> import tempfile
+    >>> from qkv.training.data import Packages, build, table_recipe
+    >>> with tempfile.TemporaryDirectory() as place:
+    ...     table = Path(place) / "two.tsv"
+    ...     _ = table.write_text("Good morning.\tBonjour.\nSee you soon.\tÀ bientôt.\n", encoding="utf-8")
+    ...     built = build(table_recipe(table, "fr"), ("en", "fr"), Path(place) / "two", Packages(Path(place)))
+    ...     open_corpus(built.folder).pairs("train")
+    [('Good morning.', 'Bonjour.'), ('See you soon.', 'À bientôt.')]
     """
     manifest = folder / "manifest.json"
     try:

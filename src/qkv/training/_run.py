@@ -84,7 +84,7 @@ def train(
     report: Report = lambda progress: None,
     preparing: Callable[[str], None] = lambda step: None,
 ) -> Trained:
-    """Train a translator on one or several data sets.
+    r"""Train a translator on one or several data sets.
 
     Killed at any moment, it goes on from its last complete checkpoint and follows the same curve. The order of
     sentences, and with it the curve, does not depend on ``accumulate``, on the number of processes (``torchrun``) or on
@@ -107,11 +107,27 @@ def train(
         report: called with each `Progress`, in the first process.
         preparing: told of each step before the first update: learning the tokenizer, encoding the text.
 
+    Returns:
+        The model's folder, its validation loss, which weights won, and why the run ended.
+
     Raises:
         ArgumentError: where a number is out of range, the folder holds another run, no pair is short enough, or
             ``shard`` finds one process alone.
         DependencyError: where ``shard`` finds a PyTorch before 2.6.
         TrainingError: where the loss is not a number.
+
+    >>> import tempfile
+    >>> from qkv.training import new_translator, open_corpus
+    >>> from qkv.training.data import Packages, build, table_recipe
+    >>> with tempfile.TemporaryDirectory() as name:
+    ...     place = Path(name)
+    ...     pairs = [f"Room {number} is free.\tLa chambre {number} est libre.\n" for number in range(60)]
+    ...     _ = (place / "rooms.tsv").write_text("".join(pairs), encoding="utf-8")
+    ...     _ = build(table_recipe(place / "rooms.tsv", "fr"), ("en", "fr"), place / "rooms", Packages(place))
+    ...     tiny = Settings(size="tiny", vocabulary=300, tokens=256, warmup=2)
+    ...     trained = train([open_corpus(place / "rooms")], place / "model", tiny, new_translator, updates=2, every=2)
+    >>> trained.updates, trained.weights
+    (2, 'checkpoint 2')
     """
     counts = {"steps": updates, "every": every, "patience": patience, "keep": keep, "accumulate": accumulate}
     for name, value in counts.items():

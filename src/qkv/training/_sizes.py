@@ -23,7 +23,20 @@ def of_size(size: str) -> dict[str, Any]:
 
 
 def new_translator(tokenizer: PreTrainedTokenizerFast, settings: Settings) -> PreTrainedModel:
-    """A `qkv.models.Translator` of ``settings.size`` with fresh weights, for this tokenizer."""
+    """A `qkv.models.Translator` of ``settings.size`` with fresh weights, for this tokenizer.
+
+    Args:
+        tokenizer: decides the size of the vocabulary, and which tokens pad, begin and end a text.
+        settings: their size and their dropout.
+
+    Returns:
+        The model, in float32, its weights drawn by torch's generator.
+
+    >>> from qkv.training import train_tokenizer
+    >>> model = new_translator(train_tokenizer(["the cat", "le chat"] * 9, 300), Settings(size="tiny"))
+    >>> model.config.hidden_size, model.config.encoder_layers
+    (64, 2)
+    """
     from ..models import Translator, TranslatorConfig
 
     config = TranslatorConfig(

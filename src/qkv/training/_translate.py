@@ -28,15 +28,30 @@ def translate(
     """Translate each text, as one sentence.
 
     Args:
+        model: an encoder-decoder of ours or of Hugging Face's.
+        tokenizer: the model's.
+        texts: in the source language.
         to: the target language; None where the model has one only. A tokenizer of `qkv train` names what its model
             writes; where one names nothing, any language is taken, and says nothing to the model.
         beams: hypotheses kept at each step; 1 takes the likeliest token each time.
         report: called with how many texts are done, and how many there are.
 
+    Returns:
+        A translation for each text, in their order; "" for a text that is empty.
+
     Raises:
         ArgumentError: for a language that the model does not write, as far as its tokenizer says, or less than one
             beam.
         ModelError: where the model does not translate (it has no decoder beside its encoder).
+
+    Here by a model that nobody trained, so that its words mean nothing yet:
+
+    >>> from qkv.training import Settings, new_translator, train_tokenizer
+    >>> tokenizer = train_tokenizer(["the cat", "le chat"] * 9, 300, target_languages=["fr"])
+    >>> model = new_translator(tokenizer, Settings(size="tiny")).eval()
+    >>> found = translate(model, tokenizer, ["the cat", ""], to="fr", beams=1)
+    >>> len(found), found[1]
+    (2, '')
     """
     import torch
 
