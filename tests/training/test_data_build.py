@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import made_packages as make
 import pytest
@@ -19,6 +21,7 @@ from qkv.training.data._clean import clean, is_kept, normalised, words
 from qkv.training.data._pair import Pair
 from qkv.training.data._recipe import Cleaning, Source
 from qkv.training.data._split import key_of, set_of
+from qkv.training.data.readers import READERS
 
 parquet = pytest.importorskip("pyarrow.parquet")
 
@@ -158,6 +161,33 @@ def test_second_build_reads_no_package_again(folder: Path, tmp_path: Path, monke
     assert built(folder, tmp_path / "out") == first
 
 
+def test_build_that_was_cut_off_reads_only_what_is_missing(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    """Cut off in the middle of the second source: the first is kept, and of the second nothing half-written."""
+    whole = built(folder, tmp_path / "whole")
+    read, cut = READERS["gettext"], True
+    seen: list[str] = []
+
+    def reading(packages: Sequence[Path], language: str, options: Mapping[str, Any]) -> Iterator[Pair]:
+        seen.append(packages[0].name.partition("_")[0])
+        for number, pair in enumerate(read(packages, language, options)):
+            if cut and len(seen) == 2 and number == 3:
+                raise KeyboardInterrupt
+            yield pair
+
+    monkeypatch.setitem(READERS, "gettext", reading)
+    with pytest.raises(KeyboardInterrupt):
+        built(folder, tmp_path / "out")
+    assert not list((tmp_path / "out").glob("*.*"))
+    assert len(list((tmp_path / "out" / "parts").iterdir())) == 1
+    cut = False
+    assert built(folder, tmp_path / "out").counts == whole.counts
+    assert seen == ["player", "tool", "tool"]
+    assert sources_of(tmp_path / "out") == sources_of(tmp_path / "whole")
+    assert (tmp_path / "out" / "manifest.json").read_bytes() == (tmp_path / "whole" / "manifest.json").read_bytes()
+
+
 def test_package_that_changed_is_read_again_with_a_warning(folder: Path, tmp_path: Path):
     built(folder, tmp_path / "out")
     messages = {"A wholly new message": "Un message tout nouveau"}
@@ -178,6 +208,33 @@ def test_without_apt_the_error_says_what_to_do(tmp_path: Path, monkeypatch: pyte
     monkeypatch.setenv("PATH", str(tmp_path))
     with pytest.raises(DependencyError, match="--packages DIR"):
         build(recipe_of(), ("en", "fr"), tmp_path / "out", Packages(tmp_path / "kept"))
+
+
+def write_apt(folder: Path, script: str) -> None:
+    """An ``apt-get`` that is a script of the shell's own words."""
+    folder.mkdir()
+    (folder / "apt-get").write_text(f"#!/bin/sh\n{script}\n")
+    (folder / "apt-get").chmod(0o755)
+
+
+def test_packages_come_through_apt_once(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    asked = tmp_path / "asked"
+    write_apt(tmp_path / "bin", f'echo "$@" >> {asked}; shift 2; exec /bin/cp {folder}/"$1"_*.deb .')
+    monkeypatch.setenv("PATH", str(tmp_path / "bin"))
+    expected = built(folder, tmp_path / "expected")
+    kept = tmp_path / "apt"
+    for _ in range(2):
+        assert build(recipe_of(), ("en", "fr"), tmp_path / "out", Packages(kept)).counts == expected.counts
+    assert asked.read_text().splitlines() == ["download -q player", "download -q tool"]
+    assert sorted(file.name for file in kept.iterdir()) == ["player_1.0-1_all.deb", "tool_1.0-1_all.deb"]
+
+
+def test_package_that_apt_does_not_have_says_why(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    write_apt(tmp_path / "bin", 'echo "E: Unable to locate package $3" >&2; exit 100')
+    monkeypatch.setenv("PATH", str(tmp_path / "bin"))
+    with pytest.raises(ArgumentError, match=r"package player could not be fetched \(E: Unable .* player\)"):
+        build(recipe_of(), ("en", "fr"), tmp_path / "out", Packages(tmp_path / "kept"))
+    assert not list((tmp_path / "kept").iterdir())
 
 
 def test_unknown_pair_names_those_there_are(folder: Path, tmp_path: Path):
@@ -239,8 +296,6 @@ def test_own_table_must_be_one(tmp_path: Path, name: str, message: str):
 
 
 def test_shipped_recipe_names_known_readers_and_licences():
-    from qkv.training.data.readers import READERS
-
     recipe = load_recipe("translation")
     assert all(source.reader in READERS and source.licence for source in recipe.sources)
     assert {source.held_out for source in recipe.sources} == {None, "application", "book"}
