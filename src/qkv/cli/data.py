@@ -37,7 +37,12 @@ def build_command(
         Path | None, typer.Option(help="A folder of .deb (and .whl) files, where there is no apt.")
     ] = None,
     everything: Annotated[
-        bool, typer.Option("--everything", help="Sources without a stated licence too: not for weights that go out.")
+        bool,
+        typer.Option(
+            "--everything",
+            help="Take also what a recipe marks `shipped = false` (no stated licence): not for weights that go out. "
+            "The recipe translation marks nothing.",
+        ),
     ] = False,
 ) -> None:
     """Download, align, clean and split parallel text: Parquet files and a manifest of what went into them."""

@@ -34,7 +34,7 @@ class Built:
         folder: of ``train.parquet``, ``validation.parquet``, ``test.parquet``, one ``test-NAME.parquet`` for each
             out-of-domain set, and ``manifest.json``. Columns: source, target, origin, document.
         counts: pairs by set.
-        warnings: packages that are not those that the recipe was written for, or that the last build here read.
+        warnings: packages that are not the files that the last build here read.
     """
 
     folder: Path

@@ -27,7 +27,7 @@ class Source:
     """One kind of text, and where it comes from.
 
     Attributes:
-        name: of the source, ``"applications"``; the column ``source`` of the data set holds it.
+        name: of the source, ``"applications"``; the column ``origin`` of the data set holds it.
         reader: which reader understands its files, a name in ``readers``.
         licence: of the text.
         shipped: whether weights trained on it may go out. What has no stated licence may not.

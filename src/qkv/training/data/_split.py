@@ -7,8 +7,6 @@ import hashlib
 from ._clean import normalised
 from ._recipe import Recipe
 
-SETS = ("train", "validation", "test")
-
 
 def key_of(text: str) -> bytes:
     """A digest of the source text without case, punctuation and spaces: what counts as the same sentence."""
