@@ -67,7 +67,9 @@ def pack(
             _copy_licence(licence_file, temporary)
         for file in (METRICS, PLOT):
             shutil.copyfile(run / file, model / file)
-        (model / RUN).write_text(json.dumps(_anywhere(facts), indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+        (model / RUN).write_text(
+            json.dumps(_without_paths(facts), indent=2, ensure_ascii=False) + "\n", encoding="utf-8"
+        )
         (model.parent / "__init__.py").write_text(f'"""The model {name}, for qkv."""\n', encoding="utf-8")
         (temporary / "pyproject.toml").write_text(_project(name, package, licence, version), encoding="utf-8")
         text = _readme(name, licence, facts, corpora, scores, size)
@@ -88,13 +90,13 @@ def command_of(facts: dict[str, Any]) -> str:
     """The command that trained a run, out of its ``run.json``."""
     given, usual = facts["settings"], vars(Settings())
     options = [f"--{name} {value}" for name, value in given.items() if value != usual[name]]
-    sets = [data["folder"] for data in _anywhere(facts)["data"]]
+    sets = [data["folder"] for data in _without_paths(facts)["data"]]
     steps = facts.get("updates", facts["result"]["updates"])  # the schedule's length, where the run ended before
     return " ".join(["qkv train translation", *sets, *options, f"--steps {steps}"])
 
 
-def _anywhere(facts: dict[str, Any]) -> dict[str, Any]:
-    """The same of a run on any machine: where this one keeps its data is nobody's business."""
+def _without_paths(facts: dict[str, Any]) -> dict[str, Any]:
+    """The same without the folders of this machine: where it keeps its data is nobody's business."""
     data = [{**each, "folder": f"data/{'-'.join(each['languages'])}"} for each in facts["data"]]
     return {**facts, "data": data}
 
@@ -216,10 +218,10 @@ def _readme(
         "```sh",
         *(
             f"qkv data build {_built_from(each)} --pair {'-'.join(each['languages'])} --out {data['folder']}"
-            for each, data in zip(corpora, _anywhere(facts)["data"], strict=True)
+            for each, data in zip(corpora, _without_paths(facts)["data"], strict=True)
         ),
         f"{command_of(facts)} --out {name}",
-        *(f"qkv evaluate {data['folder']} --model {name}" for data in _anywhere(facts)["data"]),
+        *(f"qkv evaluate {data['folder']} --model {name}" for data in _without_paths(facts)["data"]),
         "```",
         "",
         f"{result['updates']:,} updates, validation loss {result['validation']:.4f} ({result['weights']}); "
