@@ -37,8 +37,8 @@ def test_attention_of_arrays_needs_nothing_more() -> None:
 
 
 def test_import_is_quick() -> None:
-    """Well under 200 ms beyond Python and NumPy; the best of a few, since the machine may be busy."""
-    code = "import time, numpy; start = time.perf_counter(); import qkv; print(time.perf_counter() - start)"
+    """Well under 200 ms of a processor beyond Python and NumPy, whatever else runs; the best of a few."""
+    code = "import time, numpy; start = time.process_time(); import qkv; print(time.process_time() - start)"
     assert min(float(fresh(code)) for _ in range(5)) < 0.2
 
 
