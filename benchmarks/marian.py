@@ -13,9 +13,9 @@ With `--ours RUN` our side is a run of `qkv train`, over or still going on, as i
 trained, with the settings and the text of that run. What is compared of it is copied, for a run drops old checkpoints.
 
 The speeds are medians over lines of 50 updates or a turn, in target tokens a second, without start, validation and
-checkpoints; only where both took turns, were they measured side by side. At the end both translate the test sets with
-four beams, each from its last checkpoint; and ours from what `qkv train` leaves (the average of the last checkpoints,
-or the best one), which the other trainer has not.
+checkpoints; only where both took turns, were they measured side by side. At the end come the losses by length, and both
+translate the test sets with four beams, each from its last checkpoint; and ours from what `qkv train` leaves (the
+average of the last checkpoints, or the best one), which the other trainer has not.
 """
 
 from __future__ import annotations
@@ -37,6 +37,8 @@ from qkv.training import Settings, best_precision
 STATE = "trainer_state.json"
 """What either trainer writes into a checkpoint last."""
 NOT_COMPARED = ("data", "tensorboard", "optimizer.pt", "scheduler.pt")
+LENGTHS = (8, 16, 32, 64, math.inf)
+"""Most tokens of a target, for each column of losses."""
 OURS, LEFT, MARIAN = "ours, last checkpoint", "ours, as it is left", "MarianMT"
 
 
@@ -308,6 +310,10 @@ def _tables(plan: Plan, first: int | None) -> str:
         f"| {ours:,.0f} | {ours / theirs:.2f} |",
         f"| {MARIAN} ({attention}) | {models[MARIAN].num_parameters():,} | {theirs:,.0f} | |",
         "",
+        "| loss of a token, targets of | " + " | ".join(f"to {most}" for most in LENGTHS) + " | all |",
+        "|---|" + "--:|" * (len(LENGTHS) + 1),
+        *(f"| {key} | " + " | ".join(f"{loss:.4f}" for loss in _losses(plan, models[key])) + " |" for key in places),
+        "",
         "| set | model | BLEU | MarianMT | difference | 95% | p |",
         "|---|---|--:|--:|--:|---|--:|",
     ]
@@ -324,6 +330,38 @@ def _tables(plan: Plan, first: int | None) -> str:
                 f"| {found.bleu - found.other:+.2f} | {found.low:+.2f} to {found.high:+.2f} | {found.p:.3f} |"
             )
     return "\n".join(lines)
+
+
+def _losses(plan: Plan, model: Any) -> list[float]:
+    """The mean of -log p over the tokens of the validation set: of targets up to each of `LENGTHS`, and of all.
+
+    An update of ours holds as many tokens, one of theirs as many sentences: short ones weigh more there.
+    """
+    import torch
+    from torch.nn.functional import cross_entropy
+    from torch.nn.utils.rnn import pad_sequence
+
+    from qkv.models._loss import IGNORED
+    from qkv.training._encoded import EncodedPairs
+
+    (encoded,) = (plan.ours / "encoded").glob("validation-*")
+    pairs = EncodedPairs(encoded)
+    order = sorted(range(len(pairs)), key=lambda row: int(pairs.lengths[row].max()))
+    losses, counts = torch.zeros(len(LENGTHS)), torch.zeros(len(LENGTHS))
+    for first in range(0, len(order), 24):
+        sides = zip(*(pairs[row] for row in order[first : first + 24]), strict=True)
+        sources, targets = ([torch.tensor(ids.tolist()) for ids in side] for side in sides)
+        read = pad_sequence(sources, batch_first=True, padding_value=model.config.pad_token_id)
+        labels = pad_sequence(targets, batch_first=True, padding_value=IGNORED)
+        mask = (read != model.config.pad_token_id).long()
+        with torch.inference_mode():
+            scores = model(input_ids=read, attention_mask=mask, labels=labels).logits.float().transpose(1, 2)
+        found = cross_entropy(scores, labels, ignore_index=IGNORED, reduction="none")
+        for row, target in enumerate(targets):
+            column = next(place for place, most in enumerate(LENGTHS) if len(target) <= most)
+            losses[column] += found[row].sum()
+            counts[column] += len(target)
+    return [*(losses / counts).tolist(), float(losses.sum() / counts.sum())]
 
 
 if __name__ == "__main__":

@@ -105,7 +105,7 @@ def _likelihood(model: Translator, text: list[int], written: list[int]) -> float
 
 def _model(chosen: argparse.Namespace) -> Translator:
     if chosen.model:
-        return Translator.from_pretrained(chosen.model).eval()
+        return Translator.from_pretrained(chosen.model, dtype=torch.float32).eval()
     torch.manual_seed(0)
     config = TranslatorConfig(vocab_size=8000, **of_size(chosen.size), norm_place=chosen.norm_place)
     model = Translator(config).eval()
