@@ -134,14 +134,8 @@ def _part(
 ) -> Iterator[Pair]:
     """The clean pairs of one source: those kept from an earlier build that read the same files, or read now."""
     files = [package.sha256 for package in found]
-    identity = [
-        FORMAT,
-        source.reader,
-        source.options,
-        spoken,
-        asdict(rules),
-        files,
-    ]  # what decides the text, no licence
+    # What decides the text, and nothing else: a licence that is corrected makes no source be read again.
+    identity = [FORMAT, source.reader, source.options, spoken, asdict(rules), files]
     digest = hashlib.sha256(json.dumps(identity).encode()).hexdigest()[:16]
     part = folder / "parts" / f"{source.name}-{digest}.parquet"
     if not part.exists():
