@@ -46,6 +46,7 @@ def report(progress):
 
 still, shard = dataclasses.replace(TINY, dropout=0.0), "shard" in words
 train([open_corpus(Path(corpus))], Path(folder), still, build, updates=20, every=10, shard=shard, report=report)
+print("tensorboard", "tensorboardX" in sys.modules)
 if shard:
     parts = [(part.to_local().numel(), part.numel()) for part in made[0].parameters()]
     print("share", sum(part for part, _ in parts) / sum(whole for _, whole in parts))
@@ -73,7 +74,7 @@ def in_two_processes(corpus: Corpus, folder: Path, *words: str) -> subprocess.Co
     command += [str(corpus.folder), str(folder), str(Path(__file__).parents[1]), *words]
     environment = {**os.environ, "PYTHONPATH": str(SOURCES)}
     done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300)
-    assert (done.returncode == 0) == ("killed" not in words), done.stderr[-3000:]
+    assert (done.returncode == 0) == ("killed" not in words), done.stderr
     return done
 
 
@@ -86,7 +87,8 @@ def assert_same_curve(folder: Path, other: Path) -> None:
 
 
 def test_two_processes_follow_the_curve_of_one(corpus: Corpus, one: Path, tmp_path: Path) -> None:
-    in_two_processes(corpus, tmp_path / "two")
+    done = in_two_processes(corpus, tmp_path / "two")
+    assert sorted(re.findall(r"tensorboard (\w+)", done.stdout)) == ["False", "True"], "one process writes for both"
     assert_same_curve(tmp_path / "two", one)
     assert (tmp_path / "two" / "model.safetensors").is_file()
 

@@ -170,7 +170,10 @@ def train(
         if progress.validation is not None:
             write_plot(read_metrics(folder / METRICS), folder / PLOT)
 
-    for callback in (Watch(trainer, folder / METRICS, told), stop, KeepCheckpoints(checkpoints), *tensorboard(folder)):
+    callbacks = [Watch(trainer, folder / METRICS, told), stop, KeepCheckpoints(checkpoints)]
+    if arguments.should_save:  # the first process alone: two that open a new folder at once trip over one another
+        callbacks += tensorboard(folder)
+    for callback in callbacks:
         trainer.add_callback(callback)
     with quiet_transformers():
         trainer.train(resume_from_checkpoint=str(last) if last else None)
