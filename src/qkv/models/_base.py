@@ -18,21 +18,16 @@ class QkvModel(PreTrainedModel):  # type: ignore[no-untyped-call]
         return bool(self.config.output_attentions if asked is None else asked)
 
     def _init_weights(self, module: nn.Module) -> None:
-        """Linear maps after Glorot and Bengio (2010), embeddings narrow; tables that are computed, anew.
+        """Weights from N(0, 0.02^2), as GPT's and BERT's (Radford et al., 2018): new models all but guess.
 
         transformers calls it for what a checkpoint does not hold; there, tables are not computed when they are made.
         """
-        if isinstance(module, nn.Linear | nn.Conv2d):
-            nn.init.xavier_uniform_(module.weight)
-            if module.bias is not None:
-                nn.init.zeros_(module.bias)
-        elif isinstance(module, nn.Embedding):
+        if isinstance(module, nn.Linear | nn.Conv2d | nn.Embedding | LearnedPositions):
             nn.init.normal_(module.weight, std=0.02)
         elif isinstance(module, nn.LayerNorm | RMSNorm):
             nn.init.ones_(module.weight)
-            if isinstance(module, nn.LayerNorm) and module.bias is not None:
-                nn.init.zeros_(module.bias)
-        elif isinstance(module, LearnedPositions):
-            nn.init.normal_(module.weight, std=0.02)
         elif isinstance(module, SinusoidalPositions | Rotary):
             module.compute()
+        bias = getattr(module, "bias", None)
+        if isinstance(bias, nn.Parameter):
+            nn.init.zeros_(bias)

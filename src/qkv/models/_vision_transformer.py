@@ -108,12 +108,6 @@ class VisionTransformer(QkvModel):  # type: ignore[no-untyped-call]
         self.head = nn.Linear(dim, int(config.num_labels or 0))
         self.post_init()  # type: ignore[no-untyped-call]
 
-    def _init_weights(self, module: nn.Module) -> None:
-        """As everywhere, but the head begins narrow, so that a new model guesses: its loss is ln(classes)."""
-        super()._init_weights(module)
-        if module is self.head:
-            nn.init.normal_(self.head.weight, std=0.02)
-
     def forward(
         self,
         pixel_values: Float[Tensor, "batch channels height width"],
