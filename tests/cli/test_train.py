@@ -164,6 +164,9 @@ def test_two_texts_without_a_folder_do_not_meet(tmp_path: Path, monkeypatch: pyt
         table = write_table(tmp_path / f"{name}.tsv", pairs)
         told = run("train", "translation", str(table), "--steps", "1", *SETTINGS)
         assert f"into {tmp_path / 'cache' / 'trained' / f'translation-{name}-en-fr'}\n" in told
+    run("data", "build", str(tmp_path / "one.tsv"), "--pair", "en-de", "--out", str(tmp_path / "german"))
+    told = run("train", "translation", str(tmp_path / "german"), "--steps", "1", *SETTINGS)
+    assert f"into {tmp_path / 'cache' / 'trained' / 'translation-en-de'}\n" in told
 
 
 def test_what_it_cannot_do(trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

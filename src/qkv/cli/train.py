@@ -85,8 +85,7 @@ def translation(
 
     if hours is not None and not hours > 0:
         raise ArgumentError(f"--hours: expected a number above 0, got {hours}")
-    own = [file.stem for file in data or [] if file.is_file()]  # so that two texts of one's own don't meet
-    folder = out or cache_folder() / "trained" / "-".join(["translation", *own, pair])
+    folder = out or cache_folder() / "trained" / _name(data or [], pair)
     settings = Settings(
         size=size,
         vocabulary=vocabulary,
@@ -122,6 +121,15 @@ def translation(
         )
         for line in _summary(trained):
             told.say(line)
+
+
+def _name(data: list[Path], pair: str) -> str:
+    """Of a run's folder: two texts of one's own don't meet there, nor do two pairs of languages."""
+    from qkv.training import open_corpus
+
+    own = [path.stem for path in data if path.is_file()]
+    built = ["-".join(open_corpus(path).languages) for path in data if path.is_dir()]
+    return "-".join(["translation", *own, *(built or [pair])])
 
 
 def _corpora(data: list[Path], pair: str, folder: Path) -> list[Corpus]:
