@@ -161,15 +161,17 @@ def _train_theirs(plan: Plan, until: int) -> None:
     from qkv.bench.equal_models import equal_sizes
     from qkv.training import new_translator
     from qkv.training._arguments import LINE, curve
-    from qkv.training._batches import TokenBatches
+    from qkv.training._batches import Batches
     from qkv.training._encoded import EncodedPairs
 
     settings, folder = plan.settings, plan.theirs
     folder.mkdir(parents=True, exist_ok=True)
     known = folder / "settings.json"
-    if known.is_file() and json.loads(known.read_text()) != asdict(settings):
+    of_theirs = asdict(settings)
+    del of_theirs["batches"]  # its trainer has its own
+    if known.is_file() and json.loads(known.read_text()) != of_theirs:
         sys.exit(f"out: {folder} was trained with other settings, see {known}; take another folder")
-    known.write_text(json.dumps(asdict(settings)))
+    known.write_text(json.dumps(of_theirs))
     (encoded,) = (plan.ours / "encoded").glob("train-*")
     pairs = EncodedPairs(encoded)
     tokenizer: Any = PreTrainedTokenizerFast.from_pretrained(plan.ours)
@@ -210,12 +212,11 @@ def _train_theirs(plan: Plan, until: int) -> None:
             if state.global_step >= until:
                 control.should_log = control.should_save = control.should_training_stop = True
 
-    updates_a_pass = TokenBatches(pairs.lengths, settings.tokens, 1, seed=0).updates_a_pass
     arguments = Seq2SeqTrainingArguments(
         **curve(settings),
         output_dir=str(folder),
         max_steps=plan.schedule,
-        per_device_train_batch_size=round(len(pairs) / updates_a_pass),
+        per_device_train_batch_size=Batches(pairs.lengths, settings.tokens, 1, seed=0).sentences,
         train_sampling_strategy="group_by_length",
         label_smoothing_factor=settings.smoothing,
         use_cpu=not torch.cuda.is_available(),

@@ -1,4 +1,4 @@
-"""Updates by tokens: every sentence once a pass, within the budget, whatever the number of processes."""
+"""Updates by tokens or sentences: every sentence once a pass, within the budget, whatever the number of processes."""
 
 from __future__ import annotations
 
@@ -13,7 +13,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.nn.functional import cross_entropy
 
-from qkv.training._batches import TokenBatches
+from qkv.training import _batches
+from qkv.training._batches import Batches
 from qkv.training._collate import IGNORED, Collate
 from qkv.training._encoded import NOTHING
 from qkv.training._loss import SmoothedLoss
@@ -22,27 +23,37 @@ from qkv.training._memory import keep_freed_memory
 LENGTHS = st.lists(st.tuples(st.integers(1, 40), st.integers(1, 40)), min_size=1, max_size=60).map(np.array)
 
 
-@settings(max_examples=60, deadline=None)
-@given(lengths=LENGTHS, tokens=st.integers(1, 200), seed=st.integers(0, 9))
-def test_each_pass_has_every_sentence_once_within_the_budget(lengths: np.ndarray, tokens: int, seed: int) -> None:
-    a_pass = TokenBatches(lengths, tokens, 1, seed=seed).updates_a_pass
-    updates = list(TokenBatches(lengths, tokens, 3 * a_pass, seed=seed))
-    assert len(updates) == 3 * a_pass
-    for number in range(3):
-        rows = [row for update in updates[number * a_pass : (number + 1) * a_pass] for row in update]
-        assert sorted(rows) == list(range(len(lengths)))
-    for update in updates:
-        assert len(update) == 1 or len(update) * lengths[update].max() <= tokens
+BY = st.sampled_from(["tokens", "sentences"])
 
 
 @settings(max_examples=60, deadline=None)
-@given(lengths=LENGTHS, tokens=st.integers(1, 200), accumulate=st.integers(1, 3), processes=st.integers(1, 3))
-def test_shares_make_up_the_same_updates(lengths: np.ndarray, tokens: int, accumulate: int, processes: int) -> None:
-    whole = list(TokenBatches(lengths, tokens, 7, seed=3))
-    shares = [
-        list(TokenBatches(lengths, tokens, 7, seed=3, accumulate=accumulate, processes=processes, process=process))
-        for process in range(processes)
-    ]
+@given(lengths=LENGTHS, tokens=st.integers(1, 200), by=BY, pool=st.integers(1, 3), seed=st.integers(0, 9))
+def test_each_pass_has_every_sentence_once(lengths: np.ndarray, tokens: int, by: str, pool: int, seed: int) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(_batches, "POOL", pool)
+        batches = Batches(lengths, tokens, 3 * len(lengths), by=by, seed=seed)
+        updates = iter(batches)
+        for _ in range(3):
+            rows: list[int] = []
+            while len(rows) < len(lengths):
+                update = next(updates)
+                rows += update
+                if by == "tokens":
+                    assert len(update) == 1 or len(update) * lengths[update].max() <= tokens
+                else:
+                    assert 1 <= len(update) <= batches.sentences
+            assert sorted(rows) == list(range(len(lengths)))
+        assert sorted(itertools.chain(*batches.one_pass())) == list(range(len(lengths)))
+
+
+@settings(max_examples=60, deadline=None)
+@given(lengths=LENGTHS, tokens=st.integers(1, 200), by=BY, accumulate=st.integers(1, 3), processes=st.integers(1, 3))
+def test_shares_make_up_the_same_updates(
+    lengths: np.ndarray, tokens: int, by: str, accumulate: int, processes: int
+) -> None:
+    whole = list(Batches(lengths, tokens, 7, by=by, seed=3))
+    kinds = {"by": by, "seed": 3, "accumulate": accumulate, "processes": processes}
+    shares = [list(Batches(lengths, tokens, 7, process=process, **kinds)) for process in range(processes)]
     assert all(len(share) == 7 * accumulate for share in shares)
     for number, update in enumerate(whole):
         parts = [share[number * accumulate : (number + 1) * accumulate] for share in shares]
@@ -51,21 +62,48 @@ def test_shares_make_up_the_same_updates(lengths: np.ndarray, tokens: int, accum
         assert all(part for part in itertools.chain(*parts))
 
 
-def test_the_seed_and_the_pass_decide_the_order() -> None:
-    lengths = np.random.default_rng(0).integers(3, 30, (500, 2))
-    one, other = (list(TokenBatches(lengths, 300, 200, seed=seed)) for seed in (0, 1))
-    assert one == list(TokenBatches(lengths, 300, 200, seed=0))
+def drawn(rows: int) -> np.ndarray:
+    """Many short sentences and a few long ones; the target is a fifth longer."""
+    source = 3 + np.random.default_rng(0).geometric(0.08, rows).clip(max=100)
+    return np.stack([source, (source * 1.2).astype(int)], axis=1)
+
+
+@pytest.mark.parametrize("by", ["tokens", "sentences"])
+def test_the_seed_and_the_pass_decide_the_order(by: str) -> None:
+    lengths = drawn(500)
+    one, other = (list(Batches(lengths, 300, 200, by=by, seed=seed)) for seed in (0, 1))
+    assert one == list(Batches(lengths, 300, 200, by=by, seed=0))
     assert one != other
-    a_pass = TokenBatches(lengths, 300, 1, seed=0).updates_a_pass
+    a_pass = len(list(Batches(lengths, 300, 1, by=by, seed=0).one_pass()))
     assert one[:a_pass] != one[a_pass : 2 * a_pass]
 
 
-def test_little_is_padding() -> None:
-    lengths = np.random.default_rng(0).integers(3, 40, (4000, 2))
-    lengths[:, 1] = (lengths[:, 0] * 1.2).astype(int)
-    updates = list(TokenBatches(lengths, 2000, 60, seed=0))
+def test_little_is_padding_and_nearly_all_updates_are_full() -> None:
+    lengths = drawn(40_000)
+    batches = Batches(lengths, 2000, 1, seed=0)
+    updates = list(batches.one_pass())
     full = sum(len(update) * lengths[update].max() for update in updates)
-    assert sum(lengths[update].max(1).sum() for update in updates) > 0.95 * full
+    assert lengths.max(1).sum() > 0.95 * full
+    assert full > 0.95 * 2000 * len(updates)
+    assert len(updates) == pytest.approx(batches.updates_a_pass, rel=0.05)
+
+
+def test_updates_by_sentences_are_as_many_and_alike() -> None:
+    lengths = drawn(40_000)
+    batches = Batches(lengths, 2000, 1, by="sentences", seed=0)
+    updates = list(batches.one_pass())
+    assert sorted(map(len, updates))[1:] == [batches.sentences] * (len(updates) - 1)
+    assert len(updates) == pytest.approx(batches.updates_a_pass, rel=0.01)
+    full = sum(len(update) * lengths[update].max() for update in updates)
+    assert lengths.max(1).sum() > 0.9 * full
+
+
+def test_sentences_of_one_length_come_in_company_of_others() -> None:
+    """Sorted all at once, those of one length would fill updates of their own."""
+    lengths = drawn(40_000)
+    updates = list(Batches(lengths, 2000, 1, seed=0).one_pass())
+    alone = sum(len(set(lengths[update].max(1))) == 1 for update in updates)
+    assert alone < 0.5 * len(updates)
 
 
 def test_collate_moves_labels_right_and_pads() -> None:

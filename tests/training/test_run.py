@@ -190,6 +190,15 @@ def test_it_stops_at_an_update_and_goes_on_with_the_same_schedule(corpus: Corpus
     assert curve(tmp_path / "parts") == curve(tmp_path / "whole")
 
 
+def test_updates_may_hold_as_many_sentences(corpus: Corpus, tmp_path: Path) -> None:
+    by_sentences = dataclasses.replace(TINY, batches="sentences", warmup=0)
+    for name, settings in (("tokens", dataclasses.replace(TINY, warmup=0)), ("sentences", by_sentences)):
+        train([corpus], tmp_path / name, settings, new_translator, updates=2, every=1)
+    assert curve(tmp_path / "sentences") != curve(tmp_path / "tokens")
+    with pytest.raises(ArgumentError, match=r"batches: the run in .* was started with 'tokens', and this is 'sente"):
+        train([corpus], tmp_path / "tokens", by_sentences, new_translator, updates=3)
+
+
 def test_the_length_of_a_falling_schedule_may_not_change(corpus: Corpus, tmp_path: Path) -> None:
     falling = dataclasses.replace(TINY, schedule="cosine")
     train([corpus], tmp_path, falling, new_translator, updates=4, every=2, until=2)
@@ -257,6 +266,7 @@ def test_what_it_cannot_train_on(corpus: Corpus, tmp_path: Path) -> None:
         ({"size": "huge"}, "size: expected tiny or small or base, got 'huge'"),
         ({"rate": 0.0}, "rate: expected a number above 0, got 0.0"),
         ({"dropout": 1.0}, "dropout: expected a number from 0 to below 1, got 1.0"),
+        ({"batches": "words"}, "batches: expected tokens or sentences, got 'words'"),
         ({"schedule": "linear"}, "schedule: expected inverse-sqrt or cosine, got 'linear'"),
         ({"tokens": 0}, "tokens: expected 1 or more, got 0"),
     ],

@@ -50,6 +50,13 @@ def translation(
     size: Annotated[str, typer.Option(help="Of the model: tiny, small or base.")] = DEFAULT.size,
     vocabulary: Annotated[int, typer.Option(help="Tokens of both languages together.")] = DEFAULT.vocabulary,
     tokens: Annotated[int, typer.Option(help="Of one update, padding counted, on either side.")] = DEFAULT.tokens,
+    batches: Annotated[
+        str,
+        typer.Option(
+            help="What every update has as many of: tokens; or sentences, about as many as tokens gives, so that the "
+            "words of short ones weigh more."
+        ),
+    ] = DEFAULT.batches,
     accumulate: Annotated[int, typer.Option(min=1, help="Parts an update is cut into, where memory is short.")] = 1,
     shard: Annotated[
         bool, typer.Option("--shard", help="With torchrun: leave each process its part of the weights, not all.")
@@ -91,6 +98,7 @@ def translation(
         vocabulary=vocabulary,
         longest=longest,
         tokens=tokens,
+        batches=batches,
         rate=rate,
         warmup=warmup,
         schedule=schedule,

@@ -153,6 +153,7 @@ def train(
     model = build(tokenizer, settings)
     trainer = TokenTrainer(
         tokens=settings.tokens,
+        by=settings.batches,
         shard=shard,
         model=model,
         args=arguments,

@@ -10,6 +10,7 @@ from ..errors import ArgumentError
 
 RUN = "run.json"
 """What a run's folder says of it."""
+BATCHES = ("tokens", "sentences")
 SCHEDULES = ("inverse-sqrt", "cosine")
 SIZES = {"tiny": (64, 2, 2, 2), "small": (256, 4, 4, 2), "base": (384, 6, 4, 3)}
 """Of a translator: width, heads, layers of the encoder and of the decoder; with 8,000 tokens 0.7, 7 and 17 million
@@ -26,6 +27,8 @@ class Settings:
         vocabulary: tokens, of both languages together.
         longest: tokens on a side; longer pairs are left out.
         tokens: of one update of the weights, padding counted, on either side.
+        batches: what every update has about as many of: ``tokens``; or ``sentences``, as many as ``tokens`` gives on
+            average, so that the words of short ones weigh more.
         rate: the highest learning rate, at the end of the warm-up.
         warmup: updates over which the rate rises from 0.
         schedule: ``inverse-sqrt``, rate · min(t / warmup, sqrt(warmup / t)), the paper's; or ``cosine``, down to 0 at
@@ -42,6 +45,7 @@ class Settings:
     vocabulary: int = 8000
     longest: int = 128
     tokens: int = 4096
+    batches: str = "tokens"
     rate: float = 1e-3
     warmup: int = 2000
     schedule: str = "inverse-sqrt"
@@ -62,7 +66,8 @@ class Settings:
         for name in ("smoothing", "dropout", "decay"):
             if not 0 <= getattr(self, name) < 1:
                 raise ArgumentError(f"{name}: expected a number from 0 to below 1, got {getattr(self, name)}")
-        for name, known in (("size", tuple(SIZES)), ("schedule", SCHEDULES), ("precision", PRECISIONS)):
+        choices = {"size": tuple(SIZES), "batches": BATCHES, "schedule": SCHEDULES, "precision": PRECISIONS}
+        for name, known in choices.items():
             if getattr(self, name) not in known:
                 raise ArgumentError(f"{name}: expected {' or '.join(known)}, got {getattr(self, name)!r}")
 

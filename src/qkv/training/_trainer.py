@@ -13,7 +13,7 @@ from torch.utils.data import DataLoader
 from transformers import Trainer
 
 from ..errors import TrainingError
-from ._batches import TokenBatches
+from ._batches import Batches
 from ._checkpoints import OF_THE_OPTIMIZER
 from ._collate import IGNORED
 from ._encoded import EncodedPairs
@@ -21,30 +21,32 @@ from ._shards import accept_parts, keep_whole_states, shard_model, whole_weights
 
 
 class TokenTrainer(Trainer):
-    """A trainer whose updates come from `TokenBatches`, whatever the number of processes and accumulation steps.
+    """A trainer whose updates come from `Batches`, whatever the number of processes and accumulation steps.
 
-    The whole run is one epoch of ``max_steps`` updates to Hugging Face's trainer; `TokenBatches` passes over the data
+    The whole run is one epoch of ``max_steps`` updates to Hugging Face's trainer; `Batches` passes over the data
     as often as that takes. ``target_tokens`` counts the labels of this process's updates so far, over all processes.
 
     Args:
         tokens: of one update, padding counted.
+        by: what each update has about as many of, ``"tokens"`` or ``"sentences"``.
         shard: whether each process holds a part of the weights, not all.
         **arguments: of ``transformers.Trainer``; ``train_dataset`` and ``eval_dataset`` are `EncodedPairs`.
     """
 
-    def __init__(self, *, tokens: int, shard: bool = False, **arguments: Any) -> None:
+    def __init__(self, *, tokens: int, by: str = "tokens", shard: bool = False, **arguments: Any) -> None:
         super().__init__(**arguments)
-        self._tokens = tokens
+        self._tokens, self._by = tokens, by
         self._shard = shard
         self._network: Any = arguments["model"]
         self.target_tokens = 0
 
-    def batches(self) -> TokenBatches:
+    def batches(self) -> Batches:
         """This process's share of every update."""
-        return TokenBatches(
+        return Batches(
             self._pairs(self.train_dataset).lengths,
             self._tokens,
             self.args.max_steps,
+            by=self._by,
             seed=self.args.seed,
             accumulate=self.args.gradient_accumulation_steps,
             processes=self.args.world_size,
@@ -52,7 +54,7 @@ class TokenTrainer(Trainer):
         )
 
     def get_train_dataloader(self) -> DataLoader[Any]:
-        """Batches as `TokenBatches` cuts them: they are one process's already, so nothing divides them again."""
+        """Batches as `Batches` cuts them: they are one process's already, so nothing divides them again."""
         pinned = self.args.device.type == "cuda"
         return DataLoader(
             self._pairs(self.train_dataset),  # type: ignore[arg-type]
@@ -133,16 +135,16 @@ class TokenTrainer(Trainer):
         """
         pairs = self._pairs(self.eval_dataset if pairs is None else pairs)
         sums = torch.zeros(3, dtype=torch.float64)
-        batches = TokenBatches(
+        batches = Batches(
             pairs.lengths,
             self._tokens,
-            1 << 62,
+            1,
             seed=0,
             processes=self.args.world_size,
             process=self.args.process_index,
         )
         self._network.eval()
-        for _, rows in zip(range(batches.updates_a_pass), batches, strict=False):
+        for rows in batches.one_pass():
             sums += self._measured(self.data_collator([pairs[row] for row in rows]))
         # The trainer's device carries the sum: some back ends, CUDA's among them, take no other.
         loss, right, labels = self.accelerator.reduce(sums.to(self.args.device), reduction="sum").tolist()
