@@ -25,9 +25,8 @@ class Batches(Sampler[list[int]]):
 
     Each pass over the data shuffles all sentences, sorts as many as make `POOL` updates by their longer side, cuts them
     into full updates (what is over goes on into the next pool) and shuffles these. The pass number and the seed alone
-    decide. By tokens, an update has as many
-    sentences as fit ``sentences * longest <= tokens``, padding counted, on either side; by sentences, it has as many as
-    that gives on average, so that short ones weigh more.
+    decide. By tokens, an update has as many sentences as fit ``sentences * longest <= tokens``, padding counted, on
+    either side; by sentences, it has as many as that gives on average, so that short ones weigh more.
 
     Args:
         lengths: ``(rows, 2)``, tokens of source and target.
