@@ -336,7 +336,8 @@ def _tables(plan: Plan, first: int | None) -> str:
 def _losses(plan: Plan, model: Any) -> list[float]:
     """The mean of -log p over the tokens of the validation set: of targets up to each of `LENGTHS`, and of all.
 
-    An update of ours holds as many tokens, one of theirs as many sentences: short ones weigh more there.
+    An update of theirs holds as many sentences, one of ours as many tokens or sentences: with tokens, words of short
+    sentences weigh less.
     """
     import torch
     from torch.nn.functional import cross_entropy

@@ -54,7 +54,7 @@ class TokenTrainer(Trainer):
         )
 
     def get_train_dataloader(self) -> DataLoader[Any]:
-        """Batches as `Batches` cuts them: they are one process's already, so nothing divides them again."""
+        """What `batches` gives is one process's already, so nothing divides it again."""
         pinned = self.args.device.type == "cuda"
         return DataLoader(
             self._pairs(self.train_dataset),  # type: ignore[arg-type]
