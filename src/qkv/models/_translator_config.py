@@ -11,7 +11,7 @@ from ..nn._norms import NormName, NormPlace
 
 
 class TranslatorConfig(PretrainedConfig):  # type: ignore[no-untyped-call]
-    """How a `Translator` is made; the paper's base model with its norms moved in front, unless something else is said.
+    """How a `Translator` is made; the paper's base model, unless something else is said.
 
     Args:
         vocab_size: tokens of source and target together.
@@ -44,7 +44,7 @@ class TranslatorConfig(PretrainedConfig):  # type: ignore[no-untyped-call]
         num_attention_heads: int = 8,
         activation: Activation = "relu",
         norm: NormName = "layer",
-        norm_place: NormPlace = "before",
+        norm_place: NormPlace = "after",
         dropout: float = 0.1,
         bias: bool = True,
         use_cache: bool = True,
