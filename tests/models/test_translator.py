@@ -271,13 +271,15 @@ def test_half_precision_stays_close() -> None:
     assert all(parameter.grad.isfinite().all() for parameter in model.parameters())
 
 
-def test_it_learns_ten_sentences_by_heart() -> None:
+@pytest.mark.parametrize(("place", "updates"), [("before", 60), ("after", 100)])
+def test_it_learns_ten_sentences_by_heart(place: str, updates: int) -> None:
+    """Without a warm-up, norms after the sums need a few more updates."""
     torch.manual_seed(0)
-    model = Translator(TranslatorConfig(vocab_size=60, **SIZES, dropout=0.0)).train()
+    model = Translator(TranslatorConfig(vocab_size=60, **SIZES, norm_place=place, dropout=0.0)).train()
     source, target = ids(10, 6), ids(10, 6, seed=2)
     target[:, -1] = 2
     optimizer = torch.optim.AdamW(model.parameters(), lr=4e-3)
-    for _ in range(100):
+    for _ in range(updates):
         optimizer.zero_grad()
         model(input_ids=source, labels=target).loss.backward()
         optimizer.step()

@@ -60,6 +60,8 @@ MEANT = {
 }
 """Words that stand for one English word nearly always."""
 TEXT = "The file could not be opened because it does not exist."
+TURNED = "Open the selected file in a new window."
+"""Its halves change places in Chinese: README's picture."""
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -81,12 +83,16 @@ def test_the_score_on_a_sample(pair: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("pair", "words"),
-    [("en-fr", {"fichier": "file", "car": "because"}), ("en-zh", {"不存在": "exist", "因为": "because"})],
+    ("pair", "text", "words"),
+    [
+        ("en-fr", TEXT, {"fichier": "file", "car": "because"}),
+        ("en-zh", TEXT, {"不存在": "exist", "因为": "because"}),
+        ("en-zh", TURNED, {"新": "new", "窗口中": "window", "打开": "Open", "选中的": "selected", "文件": "file"}),
+    ],
 )
-def test_look_aligns_words(pair: str, words: dict[str, str]) -> None:
+def test_look_aligns_words(pair: str, text: str, words: dict[str, str]) -> None:
     shown = CliRunner().invoke(
-        app, ["look", TEXT, "--model", f"translator-{pair}", "--summary"], catch_exceptions=False
+        app, ["look", text, "--model", f"translator-{pair}", "--summary"], catch_exceptions=False
     )
     _, aligned = shown.stdout.split("Words as cross-attention aligns them\n")
     found = dict(line.split("━")[0].split("←") for line in aligned.splitlines() if "←" in line)
